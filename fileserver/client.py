@@ -1,0 +1,168 @@
+"""CFS/1 from the other side, blocking: for commands, tests and scripts.
+
+One ``Client`` is one connection and belongs to one thread. Refusals are ``ErrorReply``; a connection that
+breaks is ``ConnectionError``. A download is whole only when its iterator has ended without an error.
+"""
+
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+from fileserver.pacing import Pace
+from fileserver.protocol import (
+    DEFAULT_PORT,
+    BadReply,
+    ErrorReply,
+    Fields,
+    parse_bare,
+    parse_reply,
+    request_line,
+)
+
+CHUNK = 256 * 1024  # bytes
+TIMEOUT = 90.0  # seconds without a byte; the server itself gives up after 60
+
+
+class Incomplete(ConnectionError):
+    """The connection ended before ``END``: what has arrived is a part."""
+
+
+class Download:
+    """A running ``GET``: the fields of its header, and its bytes by iteration."""
+
+    def __init__(self, client: "Client", header: Fields) -> None:
+        self._client = client
+        self.id: int = header["id"]
+        self.name: str = header["name"]
+        self.size: int = header["size"]
+        self.offset: int = header["offset"]
+        self.length: int = header["length"]
+        self.etag: str = header["etag"]
+        self.sha256: str | None = header["sha256"]
+
+    def __iter__(self) -> Iterator[memoryview]:
+        """Pieces of the content, each valid until the next is asked for. Raises ``Incomplete``."""
+        buffer = memoryview(bytearray(min(CHUNK, max(1, self.length))))
+        left = self.length
+        while left:
+            count = self._client._read_into(buffer[: min(left, len(buffer))])
+            if not count:
+                raise Incomplete(f"The connection ended with {left} of {self.length} bytes missing.")
+            left -= count
+            yield buffer[:count]
+        self._client._read_reply()
+
+
+class Client:
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = DEFAULT_PORT,
+        *,
+        token: str | None = None,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        """Connect. Raises ``OSError`` when nobody listens there."""
+        self._sock = socket.create_connection((host, port), timeout)
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._input = self._sock.makefile("rb", CHUNK)
+        if token is not None:
+            self.request("AUTH", token=token)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._input.close()
+        self._sock.close()
+
+    # --- requests
+
+    def request(self, verb: str, **fields: Any) -> Fields:
+        """Send one request and read its ``OK``; fields that are ``None`` are left out."""
+        given = {key: value for key, value in fields.items() if value is not None}
+        self._sock.sendall(request_line(verb, **given))
+        return self._read_reply()
+
+    def files(self, prefix: str = "") -> Iterator[Fields]:
+        """All files, page by page, as ``{"name", "size", "mtime"}``."""
+        after, more = "", True
+        while more:
+            head = self.request("LIST", prefix=prefix, after=after)
+            more = head["more"]
+            for _ in range(head["count"]):
+                entry = parse_bare(self._read_line())
+                after = entry["name"]
+                yield entry
+
+    def get(
+        self,
+        name: str,
+        *,
+        offset: int = 0,
+        length: int | None = None,
+        etag: str | None = None,
+        pace: Pace | None = None,
+    ) -> Download:
+        wire_pace = pace.as_json() if pace else None
+        return Download(
+            self, self.request("GET", name=name, offset=offset, length=length, etag=etag, pace=wire_pace)
+        )
+
+    def put(
+        self,
+        name: str,
+        source: BinaryIO,
+        size: int,
+        *,
+        exists: str = "fail",
+        sha256: str | None = None,
+        progress: Callable[[int], None] = lambda count: None,
+    ) -> Fields:
+        """Upload ``size`` bytes of ``source``; the fields of ``END``. ``progress`` gets counts of bytes."""
+        self.request("PUT", name=name, size=size, exists=exists, sha256=sha256)
+        left = size
+        try:
+            while left:
+                piece = source.read(min(left, CHUNK))
+                if not piece:
+                    raise Incomplete(f"The source ended with {left} of {size} bytes missing.")
+                self._sock.sendall(piece)
+                left -= len(piece)
+                progress(len(piece))
+        except (BrokenPipeError, ConnectionResetError) as error:
+            # The server may have said why before it closed.
+            try:
+                return self._read_reply()
+            except (OSError, BadReply):
+                raise error from None
+        return self._read_reply()
+
+    def watch(self) -> Iterator[Fields]:
+        """Event lines, without end. Nothing else can be asked on this connection afterwards."""
+        self.request("WATCH")
+        while True:
+            line = self._read_line()
+            if line.startswith(b"ERR "):
+                parse_reply(line)
+            yield parse_bare(line)
+
+    # --- the wire
+
+    def _read_reply(self) -> Fields:
+        return parse_reply(self._read_line())
+
+    def _read_line(self) -> bytes:
+        line = self._input.readline()
+        if not line.endswith(b"\n"):
+            raise Incomplete("The server closed the connection.")
+        return line[:-1]
+
+    def _read_into(self, view: memoryview) -> int:
+        return self._input.readinto1(view)  # type: ignore[attr-defined,no-any-return]
+
+
+__all__ = ["Client", "Download", "ErrorReply", "Incomplete"]

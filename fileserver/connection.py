@@ -1,0 +1,297 @@
+"""One client's socket: lines and bytes, each wait with its limit.
+
+The socket is non-blocking underneath and every wait is a ``poll``, so that another thread can end any wait
+with ``wake`` or ``stop_reading``. Bytes that came in behind a line (pipelining, the body of a ``PUT``) are
+kept and handed out first.
+"""
+
+import contextlib
+import errno
+import select
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+from fileserver.protocol import MAX_LINE_BYTES, ErrorReply, refuse_foreign
+
+try:
+    import fcntl
+    import termios
+except ImportError:  # Windows
+    fcntl = termios = None  # type: ignore[assignment]
+
+READ_SIZE = 64 * 1024  # bytes
+STALL_SECONDS = 60.0
+STALL_FLOOR = 100  # bytes a second, on average over STALL_SECONDS
+LINE_SECONDS = 10.0  # from a line's first byte to its LF
+LINGER_SECONDS = 1.0
+LINGER_BYTES = 1 << 20
+
+READABLE = getattr(select, "POLLIN", 1)
+WRITABLE = getattr(select, "POLLOUT", 4)
+# Windows wakes no wait when another thread shuts the socket down: there each wait is cut in slices.
+_SLICE = 1.0 if sys.platform == "win32" else float("inf")
+
+# Beside ConnectionError and TimeoutError, these of the network say that nobody is there any more.
+_GONE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.ENOTCONN, errno.ESHUTDOWN}
+
+
+def _is_peer_gone(error: OSError) -> bool:
+    return isinstance(error, ConnectionError | TimeoutError) or error.errno in _GONE
+
+
+def _poll(sock: socket.socket, events: int, seconds: float) -> bool:
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(sock, events)
+        return bool(poll.poll(seconds * 1000))
+    if not events:  # only errors are of interest; select needs at least one set of its own
+        return any(select.select([], [], [sock], seconds))
+    found = select.select(
+        [sock] if events == READABLE else [], [sock] if events == WRITABLE else [], [sock], seconds
+    )
+    return any(found)
+
+
+class PeerGone(ConnectionError):
+    """The other side closed or reset the connection."""
+
+
+class Stalled(TimeoutError):
+    """The other side takes or gives no bytes, or hardly any."""
+
+
+class StallGuard:
+    """Judges a peer by the time spent waiting for it, so that a pace of our own is never held against it."""
+
+    def __init__(self, limit: float = STALL_SECONDS, floor: int = STALL_FLOOR) -> None:
+        self.limit = limit
+        self.floor = floor
+        self._silent = 0.0
+        self._window = 0.0
+        self._window_bytes = 0
+
+    def moved(self, count: int) -> None:
+        self._silent = 0.0
+        self._window_bytes += count
+
+    def waited(self, seconds: float) -> None:
+        self._silent += seconds
+        self._window += seconds
+        if self._silent >= self.limit:
+            raise Stalled
+        if self._window >= self.limit:
+            if self._window_bytes < self.floor * self.limit:
+                raise Stalled
+            self._window, self._window_bytes = 0.0, 0
+
+    @property
+    def patience(self) -> float:
+        """Seconds that may still be waited in silence."""
+        return self.limit - self._silent
+
+
+def _nothing() -> None:
+    """The check of a wait that nothing can stop but the peer."""
+
+
+class Connection:
+    """Owned by one thread; only ``wake`` and ``stop_reading`` may be called from others."""
+
+    def __init__(self, sock: socket.socket, peer: str, stall_seconds: float = STALL_SECONDS) -> None:
+        sock.setblocking(False)
+        with contextlib.suppress(OSError):  # not for every kind of socket
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock = sock
+        self.peer = peer
+        self.stall_seconds = stall_seconds
+        self._input = bytearray()
+        self._ended = False
+
+    # --- reading
+
+    def read_line(self, idle: float, line_seconds: float = LINE_SECONDS) -> bytes | None:
+        """The next line without its LF; ``None`` when the peer has closed between two lines.
+
+        ``idle`` seconds may pass before its first byte. Raises ``ErrorReply`` (``timeout``, ``too-long``,
+        ``bad-request`` for a line without LF), ``ForeignProtocol`` and ``PeerGone``.
+        """
+        if not self._input and not self._fill(idle, f"No request came for {idle:g} s."):
+            return None
+        deadline = time.monotonic() + line_seconds
+        while (found := self._input.find(b"\n")) < 0:
+            if len(self._input) > MAX_LINE_BYTES:
+                break
+            refuse_foreign(bytes(self._input[:4]))
+            if not self._fill(
+                deadline - time.monotonic(), f"A line must be whole within {line_seconds:g} s."
+            ):
+                raise ErrorReply("bad-request", "The connection ended in the middle of a line (no LF).")
+        if not 0 <= found <= MAX_LINE_BYTES:
+            raise ErrorReply("too-long", f"A line may have {MAX_LINE_BYTES} bytes at most.")
+        line = bytes(self._input[:found]).removesuffix(b"\r")
+        del self._input[: found + 1]
+        refuse_foreign(line)
+        return line
+
+    def _fill(self, seconds: float, complaint: str) -> bool:
+        """Add what the peer sends next to the input; False at its end."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                data = self._recv(READ_SIZE)
+            except BlockingIOError:
+                if not self.wait(READABLE, deadline - time.monotonic()):
+                    raise ErrorReply("timeout", complaint) from None
+            else:
+                self._input += data
+                return bool(data)
+
+    def receive_into(self, view: memoryview, guard: StallGuard, check: Callable[[], None] = _nothing) -> int:
+        """Put the next bytes, at least one, into ``view``; how many. ``check`` may raise to give up."""
+        if self._input:
+            count = min(len(view), len(self._input))
+            view[:count] = self._input[:count]
+            del self._input[:count]
+            return count
+        while True:
+            check()
+            try:
+                count = self.sock.recv_into(view)
+            except BlockingIOError:
+                self._wait_guarded(guard, READABLE)
+                continue
+            except OSError as error:
+                check()
+                raise PeerGone(str(error)) from error
+            if not count:
+                check()
+                raise PeerGone("The other side closed before its last byte.")
+            guard.moved(count)
+            return count
+
+    def has_input(self) -> bool:
+        """Whether bytes have come that nobody has read yet."""
+        return bool(self._input) or _poll(self.sock, READABLE, 0)
+
+    def has_closed(self) -> bool:
+        """Whether the peer has closed; bytes that it sends meanwhile are thrown away."""
+        self._input.clear()
+        try:
+            while self._recv(READ_SIZE):
+                pass
+        except BlockingIOError:
+            return False
+        except PeerGone:
+            return True
+        return True
+
+    def _recv(self, size: int) -> bytes:
+        try:
+            return self.sock.recv(size)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise PeerGone(str(error)) from error
+
+    # --- writing
+
+    def send(
+        self, data: bytes | memoryview, guard: StallGuard | None = None, check: Callable[[], None] = _nothing
+    ) -> None:
+        """Send all of ``data``; ``check`` may raise to give up. Raises ``PeerGone`` and ``Stalled``."""
+        guard = guard or StallGuard(self.stall_seconds)
+        view = memoryview(data)
+        while view:
+            view = view[self.send_some(lambda: self.sock.send(view), guard, check) :]  # noqa: B023
+
+    def send_some(
+        self, write: Callable[[], int], guard: StallGuard, check: Callable[[], None] = _nothing
+    ) -> int:
+        """Call ``write`` (a send or sendfile on this socket) until it takes some bytes; how many it took."""
+        while True:
+            check()
+            try:
+                count = write()
+            except BlockingIOError:
+                self._wait_guarded(guard, WRITABLE)
+            except OSError as error:
+                check()
+                if not _is_peer_gone(error):  # of the file that sendfile reads, say
+                    raise
+                raise PeerGone(str(error)) from error
+            else:
+                guard.moved(count)
+                return count
+
+    def wait_acknowledged(self, guard: StallGuard, check: Callable[[], None] = _nothing) -> None:
+        """Wait until the peer's system has every byte. Raises ``PeerGone`` if the connection broke before.
+
+        Linux tells (``SIOCOUTQ``); elsewhere the bytes that our system has taken must do.
+        """
+        delay, events, left = 0.0002, READABLE, self._unacknowledged()
+        while left:
+            check()
+            begun = time.monotonic()
+            if self.wait(events, delay):
+                events = 0  # the next request has come, often with the acknowledgement; once is enough
+            guard.waited(time.monotonic() - begun)
+            before, left = left, self._unacknowledged()
+            if left < before:
+                guard.moved(before - left)
+            delay = min(delay * 2, 0.02)
+        # A reset empties the queue too: only a whole connection means that the bytes arrived.
+        check()
+        if self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise PeerGone("The connection was reset before the last byte was acknowledged.")
+
+    def _unacknowledged(self) -> int:
+        if fcntl is None or not sys.platform.startswith("linux"):
+            return 0
+        answer = fcntl.ioctl(self.sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+        return int.from_bytes(answer, sys.byteorder, signed=True)
+
+    # --- waiting
+
+    def wait(self, events: int, seconds: float) -> bool:
+        """Wait until the socket is ready for ``events``, broken, or ended by another thread."""
+        deadline = time.monotonic() + seconds
+        while not self._ended:
+            left = max(0.0, deadline - time.monotonic())
+            if _poll(self.sock, events, min(left, _SLICE)):
+                return True
+            if left <= _SLICE:
+                return False
+        return True
+
+    def _wait_guarded(self, guard: StallGuard, events: int) -> None:
+        begun = time.monotonic()
+        self.wait(events, guard.patience)
+        guard.waited(time.monotonic() - begun)
+
+    # --- ending
+
+    def wake(self) -> None:
+        """End every wait on this socket, from any thread: it can then neither send nor receive."""
+        self._ended = True
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+
+    def stop_reading(self) -> None:
+        """From any thread: the owner reads the end of the stream, but can still send a last line."""
+        self._ended = True
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RD)
+
+    def close(self) -> None:
+        """Close so that the last reply arrives: unread input at ``close`` would reset it away."""
+        with contextlib.suppress(OSError), self.sock:
+            self.sock.shutdown(socket.SHUT_WR)
+            deadline = time.monotonic() + LINGER_SECONDS
+            thrown_away = 0
+            while thrown_away < LINGER_BYTES and self.wait(READABLE, deadline - time.monotonic()):
+                data = self.sock.recv(READ_SIZE)
+                if not data:
+                    return
+                thrown_away += len(data)

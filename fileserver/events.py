@@ -1,0 +1,129 @@
+"""What happens in the file server, as values.
+
+The server tells its observer every fact below, in the thread that did the thing. An observer must neither
+block nor raise. Every ``TransferStarted`` is followed by exactly one ``TransferFinished``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+Direction = Literal["download", "upload"]
+Outcome = Literal["complete", "aborted", "cancelled", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientConnected:
+    client: str
+    thread: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRefused:
+    """A connection that was closed at once because a limit was reached."""
+
+    client: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientDisconnected:
+    client: str
+    thread: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransferStarted:
+    """Sizes and offsets are in bytes, times in Unix seconds; ``length`` is what is to move."""
+
+    id: int
+    direction: Direction
+    name: str
+    size: int
+    offset: int
+    length: int
+    client: str
+    user: str | None
+    via: str
+    thread: str
+    pace: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TransferProgressed:
+    """Told every few seconds while a transfer runs; ``done`` only grows."""
+
+    id: int
+    name: str
+    done: int
+    length: int
+    paced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TransferFinished:
+    """The one ending. ``error`` is a word of the protocol such as ``stalled``, or empty."""
+
+    id: int
+    name: str
+    done: int
+    outcome: Outcome
+    error: str
+    verified: bool | None
+    seconds: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TransferVerified:
+    """The receiver of a finished download gave the hash of what it has: right or wrong."""
+
+    id: int
+    name: str
+    verified: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FilePublished:
+    name: str
+    size: int
+    mtime: float
+    etag: str
+    sha256: str
+    user: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileHashed:
+    """The content of a file that was there already is now known."""
+
+    name: str
+    etag: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileDeleted:
+    name: str
+    client: str
+    user: str | None
+
+
+Event = (
+    ClientConnected
+    | ClientRefused
+    | ClientDisconnected
+    | TransferStarted
+    | TransferProgressed
+    | TransferFinished
+    | TransferVerified
+    | FilePublished
+    | FileHashed
+    | FileDeleted
+)
+Observer = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """The observer of a server that nobody observes."""

@@ -1,0 +1,359 @@
+"""What moves now and who watches it.
+
+A ``Transfer`` belongs to the thread that moves its bytes: only that thread changes ``done``. Others may look
+at it (``row``) and stop it (``stop``). A ``Watcher`` turns the changes since its last line into the next one:
+newest state, never a backlog.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from fileserver.events import (
+    Direction,
+    Observer,
+    Outcome,
+    TransferFinished,
+    TransferProgressed,
+    TransferStarted,
+)
+from fileserver.pacing import Pace
+from fileserver.protocol import ErrorReply
+
+TICK = 0.25  # seconds between two lines to a watcher, at least
+HEARTBEAT = 5.0  # seconds between two lines to a watcher, at most
+MAX_ROWS = 500  # in one line
+RATE_WINDOW = 3.0  # seconds that a rate looks back
+PROGRESS_INTERVAL = 2.0  # seconds between two TransferProgressed
+
+Row = dict[str, Any]
+
+
+class Stopped(Exception):
+    """Somebody ended this transfer: the text is ``cancelled`` or ``shutting-down``."""
+
+
+class RateMeter:
+    """Bytes a second over the last seconds, from a count that only grows. Not for several threads at once."""
+
+    def __init__(self, total: int, now: float) -> None:
+        self._samples = deque([(now, total)])
+
+    def rate(self, total: int, now: float) -> float:
+        samples = self._samples
+        if now - samples[-1][0] >= TICK / 2:
+            samples.append((now, total))
+        while len(samples) > 2 and now - samples[1][0] >= RATE_WINDOW:
+            samples.popleft()
+        then, before = samples[0]
+        return round((total - before) / max(now - then, TICK), 1)
+
+
+@dataclass(slots=True, eq=False)
+class Transfer:
+    """One file on its way. Sizes are in bytes, ``started`` in Unix seconds."""
+
+    id: int
+    direction: Direction
+    name: str
+    size: int
+    offset: int
+    length: int
+    client: str
+    user: str | None
+    via: str
+    thread: str
+    pace: Pace | None
+    wake: Callable[[], None]
+    observer: Observer
+    done: int = 0
+    started: float = field(default_factory=time.time)
+    begun: float = field(default_factory=time.monotonic)
+    _reason: str = ""
+    _ended: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _stopped: threading.Event = field(default_factory=threading.Event)
+    _meter: RateMeter = field(init=False)
+    _next_report: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._meter = RateMeter(0, self.begun)
+        self._next_report = self.begun + PROGRESS_INTERVAL
+
+    # --- for the thread that moves it
+
+    def advance(self, count: int) -> None:
+        self.done += count
+        now = time.monotonic()
+        if now >= self._next_report:
+            self._next_report = now + PROGRESS_INTERVAL
+            self.observer(
+                TransferProgressed(self.id, self.name, self.done, self.length, self.pace is not None)
+            )
+
+    def check(self) -> None:
+        """Raise ``Stopped`` if somebody has stopped this transfer."""
+        if self._reason:
+            raise Stopped(self._reason)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, or raise ``Stopped`` as soon as somebody stops this transfer."""
+        if seconds > 0:
+            self._stopped.wait(seconds)
+        self.check()
+
+    def close(self) -> str:
+        """From here on nobody can stop it; the reason if somebody already has."""
+        with self._lock:
+            self._ended = True
+            return self._reason
+
+    # --- for others
+
+    def stop(self, reason: str) -> bool:
+        """End it from any thread; False if it has ended or was stopped before."""
+        with self._lock:
+            if self._ended or self._reason:
+                return False
+            self._reason = reason
+            self._stopped.set()
+            # Under the lock: a moment later the connection may be about another request.
+            self.wake()
+            return True
+
+    def row(self, now: float) -> Row:
+        return {
+            "id": self.id,
+            "direction": self.direction,
+            "name": self.name,
+            "size": self.size,
+            "offset": self.offset,
+            "length": self.length,
+            "done": self.done,
+            "rate": self._meter.rate(self.done, now),
+            "state": "running",
+            "pace": self.pace and self.pace.as_json(),
+            "client": self.client,
+            "user": self.user,
+            "via": self.via,
+            "thread": self.thread,
+            "started": self.started,
+        }
+
+
+class Registry:
+    """All live transfers, the counts, and the watchers. For any thread."""
+
+    def __init__(self, observer: Observer, max_clients: int) -> None:
+        self.observer = observer
+        self.max_clients = max_clients
+        self.files: int | None = None  # in the folder; whoever keeps count says so with files_changed
+        self._born = time.monotonic()
+        self._lock = threading.Lock()
+        self._news = threading.Condition(self._lock)
+        self._live: dict[int, Transfer] = {}
+        self._watchers: set[Watcher] = set()
+        self._clients = 0
+        self._last_id = 0
+        self._moved = {"download": 0, "upload": 0}  # bytes of ended transfers
+        self._meters = {direction: RateMeter(0, self._born) for direction in self._moved}
+        self._closed = False
+
+    # --- transfers
+
+    def start(self, **facts: Any) -> Transfer:
+        """A new live transfer; the keywords are the fields of ``Transfer`` but ``id`` and ``observer``."""
+        with self._news:
+            self._last_id += 1
+            transfer = Transfer(id=self._last_id, observer=self.observer, **facts)
+            self._live[transfer.id] = transfer
+            self._tell(Watcher.look)
+        self.observer(
+            TransferStarted(
+                transfer.id,
+                transfer.direction,
+                transfer.name,
+                transfer.size,
+                transfer.offset,
+                transfer.length,
+                transfer.client,
+                transfer.user,
+                transfer.via,
+                transfer.thread,
+                str(transfer.pace or ""),
+                transfer.started,
+            )
+        )
+        return transfer
+
+    def finish(
+        self, transfer: Transfer, outcome: Outcome, error: str = "", verified: bool | None = None
+    ) -> None:
+        """The one ending of a transfer; called by its own thread."""
+        now = time.monotonic()
+        seconds = now - transfer.begun
+        with self._news:
+            del self._live[transfer.id]
+            self._moved[transfer.direction] += transfer.done
+            row = transfer.row(now) | {"outcome": outcome, "seconds": round(seconds, 3), "error": error}
+            self._tell(lambda watcher: watcher.ended.append(row))
+        self.observer(
+            TransferFinished(
+                transfer.id, transfer.name, transfer.done, outcome, error, verified, seconds, time.time()
+            )
+        )
+
+    def cancel(self, transfer_id: int) -> None:
+        with self._lock:
+            transfer = self._live.get(transfer_id)
+        if transfer is None or not transfer.stop("cancelled"):
+            raise ErrorReply("not-running", f"There is no live transfer {transfer_id}.")
+
+    def stop_all(self, reason: str) -> None:
+        for transfer in self.live():
+            transfer.stop(reason)
+
+    def live(self) -> list[Transfer]:
+        with self._lock:
+            return list(self._live.values())
+
+    # --- counts
+
+    def clients_changed(self, count: int) -> None:
+        with self._news:
+            self._clients = count
+            self._tell(Watcher.look)
+
+    def files_changed(self, count: int | None = None) -> None:
+        """The folder has changed; ``count`` files are in it now, if somebody has counted."""
+        with self._news:
+            if count is not None:
+                self.files = count
+            self._tell(Watcher.see_files)
+
+    def ping(self) -> Row:
+        with self._lock:
+            return {
+                "uptime": round(time.monotonic() - self._born, 3),
+                "clients": self._clients,
+                "max_clients": self.max_clients,
+                "transfers": len(self._live),
+            }
+
+    # --- watchers
+
+    @contextmanager
+    def watching(self) -> Iterator["Watcher"]:
+        watcher = Watcher(self)
+        with self._lock:
+            self._watchers.add(watcher)
+        try:
+            yield watcher
+        finally:
+            with self._lock:
+                self._watchers.discard(watcher)
+
+    def close(self) -> None:
+        """End every wait of a watcher: ``next_line`` returns ``None`` from now on."""
+        with self._news:
+            self._closed = True
+            self._news.notify_all()
+
+    def _tell(self, what: "Callable[[Watcher], None]") -> None:
+        if self._watchers:
+            for watcher in self._watchers:
+                watcher.look()
+                what(watcher)
+            self._news.notify_all()
+
+    def _status(self, now: float) -> Row:
+        totals = dict(self._moved)
+        for transfer in self._live.values():
+            totals[transfer.direction] += transfer.done
+        rates = {direction: meter.rate(totals[direction], now) for direction, meter in self._meters.items()}
+        return {
+            "uptime": round(now - self._born, 3),
+            "clients": self._clients,
+            "max_clients": self.max_clients,
+            "transfers": len(self._live),
+            "waiting": 0,
+            "files": self.files,
+            "send_rate": rates["download"],
+            "receive_rate": rates["upload"],
+            "sent": totals["download"],
+            "received": totals["upload"],
+        }
+
+
+class Watcher:
+    """What one ``WATCH`` has been told, and what it has not been told yet. Owned by its session's thread."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._told: dict[int, Row] = {}
+        self._told_at = float("-inf")
+        self._told_rates = (0.0, 0.0)
+        self._moving = False
+        self._full = True
+        self._news = True
+        self._files_changed = False
+        self.ended: deque[Row] = deque(maxlen=MAX_ROWS)
+
+    # Called by the registry, under its lock.
+
+    def look(self) -> None:
+        self._news = True
+
+    def see_files(self) -> None:
+        self._files_changed = True
+
+    def next_line(self, patience: float) -> Row | None:
+        """The next line when it is due, or ``None`` if none was within ``patience`` seconds."""
+        registry = self._registry
+        deadline = time.monotonic() + patience
+        with registry._news:
+            while not registry._closed:
+                now = time.monotonic()
+                since = now - self._told_at
+                if since >= TICK and (self._news or self._moving or since >= HEARTBEAT):
+                    line = self._line(now)
+                    if line is not None:
+                        return line
+                if now >= deadline:
+                    return None
+                registry._news.wait(min(deadline - now, self._next_look(since)))
+        return None
+
+    def _next_look(self, since: float) -> float:
+        if self._news and since < TICK:
+            return TICK - since
+        # Bytes on their way tell nobody: while something moves there is a look at each tick.
+        return TICK if self._moving else max(HEARTBEAT - since, TICK)
+
+    def _line(self, now: float) -> Row | None:
+        registry = self._registry
+        status = registry._status(now)
+        newest = sorted(registry._live.values(), key=lambda transfer: -transfer.id)[:MAX_ROWS]
+        rows = {transfer.id: transfer.row(now) for transfer in newest}
+        changed = [row for key, row in rows.items() if self._told.get(key) != row]
+        rates = (status["send_rate"], status["receive_rate"])
+        self._moving = bool(registry._live) or any(rates)  # rates fall for a while after the last transfer
+        is_news = changed or self._news or self._full or rates != self._told_rates
+        if not is_news and now - self._told_at < HEARTBEAT:
+            return None
+        line = {
+            "type": "live",
+            "full": self._full,
+            "status": status,
+            "transfers": changed,
+            "ended": list(self.ended),
+            "files_changed": self._files_changed,
+        }
+        self._told, self._told_at, self._told_rates = rows, now, rates
+        self._full = self._news = self._files_changed = False
+        self.ended.clear()
+        return line

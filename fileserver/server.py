@@ -1,0 +1,256 @@
+"""Listens, and gives each client a thread of its own, named ``ClientThread-n``.
+
+The accept loop reads nothing from a client, so no client can hold up another, and no single bad connection
+ends it. ``shutdown`` runs in these steps: stop listening, let idle clients go, wait for running transfers,
+end what still runs, wait for the threads.
+"""
+
+import contextlib
+import errno
+import ipaddress
+import itertools
+import logging
+import selectors
+import socket
+import sys
+import threading
+import time
+from collections import deque
+
+from fileserver.connection import Connection
+from fileserver.events import ClientConnected, ClientDisconnected, ClientRefused, Observer, ignore
+from fileserver.pacing import Pace
+from fileserver.protocol import ErrorReply
+from fileserver.registry import Registry
+from fileserver.session import Authorize, Limits, Service, Session, everybody_may_everything
+from fileserver.storage import Storage
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 1024
+STACK_SIZE = 512 * 1024  # bytes of address space for each client's thread
+SWEEP_INTERVAL = 3600.0  # seconds
+_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_BREATH = 0.1  # seconds to wait when the system has no more descriptors
+_REFUSED_KEPT = 64  # sockets of refused clients that stay open for a second, so that they can read why
+_REFUSED_SECONDS = 1.0
+
+
+class FileServer:
+    """A context manager: it listens from ``with`` on; ``serve_forever`` returns after ``shutdown``."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        observer: Observer = ignore,
+        authorize: Authorize = everybody_may_everything,
+        limits: Limits | None = None,
+        pace: Pace | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.registry = Registry(observer, self.limits.max_clients)
+        self._service = Service(storage, self.registry, observer, authorize, self.limits, pace)
+        self._host, self._port = host, port
+        self._listener: socket.socket | None = None
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._left = threading.Condition(self._lock)
+        self._sessions: dict[Session, threading.Thread] = {}
+        self._refused: deque[tuple[float, socket.socket]] = deque()
+        self._stopping = threading.Event()
+        self._waker, self._waiter = socket.socketpair()
+        self._waiter.setblocking(False)
+
+    # --- life
+
+    def __enter__(self) -> "FileServer":
+        self._service.storage.sweep()
+        self._listener = _listen(self._host, self._port)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.shutdown(grace=0)
+        for sock in (self._listener, self._waker, self._waiter):
+            if sock is not None:
+                sock.close()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port that it listens on; the port is the real one where 0 was asked for."""
+        assert self._listener is not None, "not listening"
+        host, port = self._listener.getsockname()[:2]
+        return host, port
+
+    def serve_forever(self) -> None:
+        """Accept clients until ``shutdown``; the threads of those that are still there go on."""
+        assert self._listener is not None, "not listening"
+        usual_size = threading.stack_size(STACK_SIZE)
+        try:
+            self._accept_until_stopped(self._listener)
+        finally:
+            threading.stack_size(usual_size)
+            self._let_refused_go(float("inf"))
+            self._listener.close()
+
+    def _accept_until_stopped(self, listener: socket.socket) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(listener, selectors.EVENT_READ)
+            selector.register(self._waiter, selectors.EVENT_READ)
+            while not self._stopping.is_set():
+                selector.select(_REFUSED_SECONDS if self._refused else None)
+                self._let_refused_go(time.monotonic())
+                self._accept_waiting(listener)
+
+    def shutdown(self, grace: float | None = None) -> None:
+        """Stop, and return when no client's thread is left. May be called again, from any thread, to hurry.
+
+        Running transfers get ``grace`` seconds (by default that of the limits) to come to their end.
+        """
+        grace = self.limits.grace if grace is None else grace
+        # 1. No new clients.
+        self._stopping.set()
+        with contextlib.suppress(OSError):
+            self._waker.send(b"\0")
+        # 2. Clients between two requests, and watchers, are told and let go.
+        self.registry.close()
+        with self._lock:
+            threads = list(self._sessions.values())
+        for session in self._current():
+            session.wind_down()
+        # 3. Running transfers may end by themselves, within the grace.
+        if not self._wait_for_sessions(grace):
+            # 4. Those that did not are ended: aborted, shutting-down.
+            self.registry.stop_all("shutting-down")
+            # 5. Another may be sending a line to somebody who does not read, or linger: its socket is shut.
+            if not self._wait_for_sessions(1.0):
+                for session in self._current():
+                    session.connection.wake()
+        for thread in threads:
+            thread.join()
+
+    def _current(self) -> list[Session]:
+        with self._lock:
+            return list(self._sessions)
+
+    def _wait_for_sessions(self, seconds: float) -> bool:
+        with self._left:
+            return self._left.wait_for(lambda: not self._sessions, seconds)
+
+    # --- clients
+
+    def _accept_waiting(self, listener: socket.socket) -> None:
+        while not self._stopping.is_set():
+            try:
+                sock, address = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _OUT_OF_RESOURCES:
+                    log.error("cannot accept a client: %s; waiting", error.strerror)
+                    self._stopping.wait(_BREATH)
+                    return
+                log.warning("a client was gone before it was accepted: %s", error)
+                continue
+            self._welcome(sock, address[0], address_text(*address[:2]))
+
+    def _welcome(self, sock: socket.socket, host: str, peer: str) -> None:
+        reason = self._reason_to_refuse(host)
+        if reason:
+            self._refuse(sock, peer, reason)
+            return
+        name = f"ClientThread-{next(self._numbers)}"
+        session = Session(Connection(sock, peer, self.limits.stall), self._service, name, host)
+        thread = threading.Thread(target=self._attend, args=(session,), name=name)
+        with self._lock:
+            # Listed before it starts, and not once it is too late: shutdown must never miss a thread.
+            if self._stopping.is_set():
+                sock.close()
+                return
+            self._sessions[session] = thread
+            count = len(self._sessions)
+        self.registry.clients_changed(count)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads are to be had
+            self._forget(session)
+            self._refuse(sock, peer, "The server has no more threads; try again later.")
+
+    def _reason_to_refuse(self, host: str) -> str | None:
+        limits = self.limits
+        with self._lock:
+            if len(self._sessions) >= limits.max_clients:
+                return f"The server has its {limits.max_clients} clients; try again later."
+            most = limits.max_clients_per_address
+            if not most or _is_loopback(host):
+                return None
+            mine = sum(session.host == host for session in self._sessions)
+        return f"Your address has its {most} connections; try again later." if mine >= most else None
+
+    def _refuse(self, sock: socket.socket, peer: str, reason: str) -> None:
+        self._service.observer(ClientRefused(peer, reason))
+        with contextlib.suppress(OSError):
+            sock.setblocking(False)
+            sock.send(ErrorReply("busy", reason).line())
+            sock.shutdown(socket.SHUT_WR)
+        # Closed at once, a request that lies unread would reset the connection and eat the answer.
+        self._refused.append((time.monotonic() + _REFUSED_SECONDS, sock))
+        if len(self._refused) > _REFUSED_KEPT:
+            self._refused.popleft()[1].close()
+
+    def _let_refused_go(self, now: float) -> None:
+        while self._refused and self._refused[0][0] <= now:
+            self._refused.popleft()[1].close()
+
+    def _attend(self, session: Session) -> None:
+        """The life of a client's thread."""
+        observer, peer = self._service.observer, session.connection.peer
+        observer(ClientConnected(peer, session.thread))
+        try:
+            session.run()
+        except Exception:
+            log.exception("the session of %s failed", peer)
+        finally:
+            observer(ClientDisconnected(peer, session.thread))
+            self._forget(session)
+
+    def _forget(self, session: Session) -> None:
+        with self._left:
+            self._sessions.pop(session, None)
+            count = len(self._sessions)
+            if not count:
+                self._left.notify_all()
+        self.registry.clients_changed(count)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family, _, _, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if sys.platform == "win32":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def address_text(host: str, port: int) -> str:
+    """``127.0.0.1:9999``, and ``[::1]:9999`` for IPv6."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,383 @@
+"""One client's conversation: a line in, the method of that verb, a line out.
+
+A session belongs to one thread. Others may only ask it to ``wind_down``. Refusals are ``ErrorReply``
+exceptions from anywhere below; they become one ``ERR`` line here.
+"""
+
+import itertools
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fileserver import protocol
+from fileserver.connection import LINE_SECONDS, STALL_SECONDS, Connection, PeerGone, Stalled
+from fileserver.events import Direction, FileDeleted, FileHashed, FilePublished, Observer, TransferVerified
+from fileserver.names import shown
+from fileserver.pacing import Pace, is_slower
+from fileserver.protocol import ErrorReply, Fields
+from fileserver.registry import Registry, Stopped, Transfer
+from fileserver.storage import Entry, OpenFile, Storage, Upload
+from fileserver.transfer import FileChanged, ending_of, receive, send
+
+log = logging.getLogger(__name__)
+
+MOST_RECEIPTS = 1000  # deliveries that a session remembers, to check a receipt against
+WATCH_LOOK = 1.0  # seconds between two looks whether a watcher is still there
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a client may do. ``relay``: it may speak for others, as the web process does."""
+
+    user: str | None
+    rights: frozenset[str]
+    relay: bool = False
+
+
+GUEST = Grant(None, frozenset(protocol.RIGHTS))
+# (token or None, address of the client) → what it may do; None: that token is refused
+Authorize = Callable[[str | None, str], Grant | None]
+
+
+def everybody_may_everything(token: str | None, address: str) -> Grant | None:
+    """The authorization of a server on loopback without accounts: there are no tokens."""
+    return GUEST if token is None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Times in seconds, sizes in bytes; 0 means no limit where a limit can be absent."""
+
+    max_clients: int = 1000
+    max_clients_per_address: int = 0
+    max_upload_size: int = 0
+    first_silence: float = 30.0
+    silence: float = 300.0
+    line: float = LINE_SECONDS
+    stall: float = STALL_SECONDS
+    grace: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What all sessions of a server share."""
+
+    storage: Storage
+    registry: Registry
+    observer: Observer
+    authorize: Authorize
+    limits: Limits = field(default_factory=Limits)
+    pace: Pace | None = None
+
+
+class _Goodbye(Exception):
+    """The conversation is over and everything is said."""
+
+
+class Session:
+    def __init__(self, connection: Connection, service: Service, thread: str, host: str) -> None:
+        self.connection = connection
+        self.host = host
+        self.service = service
+        self.thread = thread
+        self._grant: Grant | None = None
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._transferring = False
+        self._unreceipted: tuple[Transfer, Entry | OpenFile] | None = None
+        self._delivered: dict[int, Entry | OpenFile] = {}
+
+    def run(self) -> None:
+        """Talk until either side is done. Raises nothing that a peer can cause."""
+        try:
+            self._converse()
+        except (PeerGone, Stalled, _Goodbye):
+            pass
+        finally:
+            self._abandon_unreceipted()
+            self.connection.close()
+
+    def wind_down(self) -> None:
+        """From any thread: take no further request; a transfer that runs may come to its end."""
+        with self._lock:
+            self._stopping = True
+            if not self._transferring:
+                self.connection.stop_reading()
+
+    # --- the conversation
+
+    def _converse(self) -> None:
+        limits = self.service.limits
+        silence = limits.first_silence
+        while True:
+            try:
+                line = None if self._stopping else self.connection.read_line(silence, limits.line)
+                if self._stopping:
+                    raise ErrorReply("shutting-down", "The server is shutting down.")
+                if line is None:
+                    return
+                if line:
+                    self._answer(protocol.parse_request(line))
+            except ErrorReply as error:
+                self.connection.send(error.line())
+                if error.closes:
+                    return
+            except protocol.ForeignProtocol as error:
+                self.connection.send(ErrorReply("bad-request", str(error)).line())
+                return
+            silence = limits.silence
+
+    def _answer(self, request: protocol.Request) -> None:
+        if request.verb != "RECEIPT":
+            self._abandon_unreceipted()
+        right = protocol.VERBS[request.verb].right
+        if right and right not in self.grant.rights:
+            code = "denied" if self.grant.user else "auth-required"
+            raise ErrorReply(code, f"{request.verb} needs the right '{right}'.")
+        if not self.grant.relay and any(
+            request.fields.get(name) is not None for name in protocol.RELAY_FIELDS
+        ):
+            raise ErrorReply("denied", "Only the site may speak for somebody else (client, user, via).")
+        method = getattr(self, "do_" + request.verb.lower())
+        try:
+            method(request.fields)
+        except (ErrorReply, PeerGone, Stalled, Stopped, FileChanged, _Goodbye) as error:
+            if isinstance(error, Stopped | FileChanged):
+                raise _Goodbye from error  # no END, no success: the closing says it
+            raise
+        except Exception as error:
+            log.exception("%s failed", request.verb)
+            refusal = ErrorReply("internal", "The server made a mistake; its log says more.")
+            refusal.closes = True
+            raise refusal from error
+
+    @property
+    def grant(self) -> Grant:
+        if self._grant is None:
+            found = self.service.authorize(None, self.host)
+            self._grant = found or Grant(None, frozenset())
+        return self._grant
+
+    def _reply(self, **fields: Any) -> None:
+        self.connection.send(protocol.ok(**fields))
+
+    # --- verbs
+
+    def do_ping(self, ask: Fields) -> None:
+        self._reply(protocol=protocol.NAME, **self.service.registry.ping())
+
+    def do_help(self, ask: Fields) -> None:
+        self._reply(verbs={name: verb.help for name, verb in protocol.VERBS.items()})
+
+    def do_auth(self, ask: Fields) -> None:
+        grant = self.service.authorize(ask["token"], self.host)
+        if grant is None:
+            raise ErrorReply("denied", "This token is not known here.")
+        self._grant = grant
+        self._reply(user=grant.user, can=[right for right in protocol.RIGHTS if right in grant.rights])
+
+    def do_list(self, ask: Fields) -> None:
+        found = self.service.storage.entries(ask["prefix"], ask["after"])
+        entries = list(itertools.islice(found, ask["limit"] + 1))
+        more = len(entries) > ask["limit"]
+        lines = [protocol.ok(count=min(len(entries), ask["limit"]), more=more)]
+        for entry in entries[: ask["limit"]]:
+            lines.append(protocol.bare({"name": entry.name, "size": entry.size, "mtime": entry.mtime}))
+        self.connection.send(b"".join(lines))
+
+    def do_stat(self, ask: Fields) -> None:
+        entry = self.service.storage.stat(ask["name"])
+        self._reply(**_state_of(entry), sha256=self.service.storage.sha256_of(entry))
+
+    def do_get(self, ask: Fields) -> None:
+        pace = self._allowed_pace(ask["pace"])
+        with self.service.storage.open(ask["name"]) as file:
+            if ask["etag"] is not None and ask["etag"] != file.etag:
+                raise ErrorReply("changed", f"{shown(file.name)} is not the same as before; start again.")
+            if ask["offset"] > file.size:
+                raise ErrorReply("bad-range", f"{shown(file.name)} has only {file.size} bytes.")
+            rest = file.size - ask["offset"]
+            length = rest if ask["length"] is None else min(rest, ask["length"])
+            transfer = self._start(
+                "download", ask, size=file.size, offset=ask["offset"], length=length, pace=pace
+            )
+            try:
+                header = {"id": transfer.id, **_state_of(file), "offset": transfer.offset, "length": length}
+                header["sha256"] = self.service.storage.sha256_of(file)
+                send(self.connection, file, transfer, protocol.ok(**header))
+            except BaseException as error:
+                self._end(transfer, error)
+                raise
+        if transfer.via == "web":
+            self._unreceipted = (transfer, file)
+        else:
+            self._remember_delivery(transfer, file)
+            self._end(transfer)
+
+    def do_receipt(self, ask: Fields) -> None:
+        if self._unreceipted and self._unreceipted[0].id == ask["id"]:
+            transfer, file = self._unreceipted
+            verified = self._verify(file, ask["sha256"])
+            self._unreceipted = None
+            self._end(transfer, ErrorReply("checksum", "") if verified is False else None, verified)
+        else:
+            self._abandon_unreceipted()
+            if ask["id"] not in self._delivered:
+                raise ErrorReply("not-running", f"This connection has received no transfer {ask['id']}.")
+            file = self._delivered[ask["id"]]
+            verified = self._verify(file, ask["sha256"])
+            if verified is not None:
+                self.service.observer(TransferVerified(ask["id"], file.name, verified))
+        self._reply(verified=verified)
+
+    def do_put(self, ask: Fields) -> None:
+        try:
+            upload = self._begin_upload(ask)
+        except ErrorReply as error:
+            # Bytes that were sent without waiting for OK would be read as requests.
+            error.closes = error.closes or self.connection.has_input()
+            raise
+        try:
+            entry, transfer = self._receive(upload, ask)
+        finally:
+            upload.discard()
+            upload.close()
+        self.connection.send(
+            protocol.end(id=transfer.id, name=entry.name, size=entry.size, sha256=upload.sha256)
+        )
+
+    def _begin_upload(self, ask: Fields) -> Upload:
+        most = self.service.limits.max_upload_size
+        if most and ask["size"] > most:
+            raise ErrorReply(
+                "too-large", f"{shown(ask['name'])} has {ask['size']} bytes; the limit is {most}."
+            )
+        return self.service.storage.begin_upload(ask["name"], ask["size"], ask["exists"])
+
+    def _receive(self, upload: Upload, ask: Fields) -> tuple[Entry, Transfer]:
+        size = ask["size"]
+        transfer = self._start("upload", ask, size=size, offset=0, length=size, pace=self.service.pace)
+        try:
+            self._reply(id=transfer.id, upload=upload.id, offset=0)
+            receive(self.connection, upload, transfer)
+            if ask["sha256"] not in (None, upload.sha256):
+                raise ErrorReply(
+                    "checksum", f"{shown(upload.name)} arrived with another hash; nothing was kept."
+                )
+            if reason := transfer.close():  # from here on a cancel comes too late
+                raise Stopped(reason)
+            entry = upload.publish()
+        except BaseException as error:
+            self._end(transfer, error)
+            if isinstance(error, ErrorReply):
+                error.closes = True
+            raise
+        user = transfer.user
+        self.service.observer(
+            FilePublished(entry.name, entry.size, entry.mtime, entry.etag, upload.sha256, user)
+        )
+        self.service.registry.files_changed()
+        self._end(transfer)
+        return entry, transfer
+
+    def do_delete(self, ask: Fields) -> None:
+        self.service.storage.delete(ask["name"])
+        client = ask["client"] or self.connection.peer
+        self.service.observer(FileDeleted(ask["name"], client, ask["user"] or self.grant.user))
+        self.service.registry.files_changed()
+        self._reply(name=ask["name"])
+
+    def do_watch(self, ask: Fields) -> None:
+        self._reply()
+        with self.service.registry.watching() as watcher:
+            while not self._stopping and not self.connection.has_closed():
+                line = watcher.next_line(WATCH_LOOK)
+                if line is not None:
+                    self.connection.send(protocol.bare(line))
+        if not self._stopping:
+            raise _Goodbye
+
+    def do_cancel(self, ask: Fields) -> None:
+        self.service.registry.cancel(ask["id"])
+        self._reply(id=ask["id"], state="cancelled")
+
+    def do_quit(self, ask: Fields) -> None:
+        self._reply()
+        raise _Goodbye
+
+    # --- transfers
+
+    def _allowed_pace(self, asked: Pace | None) -> Pace | None:
+        own = self.service.pace
+        if asked is None:
+            return own
+        if not is_slower(asked, than=own):
+            raise ErrorReply("denied", f"The server's pace is {own}: only a slower one may be asked for.")
+        return asked
+
+    def _start(self, direction: Direction, ask: Fields, **facts: Any) -> Transfer:
+        with self._lock:
+            if self._stopping:
+                raise ErrorReply("shutting-down", "The server is shutting down.")
+            self._transferring = True
+        return self.service.registry.start(
+            direction=direction,
+            name=ask["name"],
+            client=ask["client"] or self.connection.peer,
+            user=ask["user"] or self.grant.user,
+            via=ask["via"] or "tcp",
+            thread=self.thread,
+            wake=self.connection.wake,
+            **facts,
+        )
+
+    def _end(
+        self, transfer: Transfer, error: BaseException | None = None, verified: bool | None = None
+    ) -> None:
+        reason = transfer.close()
+        if error is None and reason and transfer.direction == "download":
+            error = Stopped(reason)
+        outcome, word = ending_of(error)
+        self.service.registry.finish(transfer, outcome, word, verified)
+        with self._lock:
+            self._transferring = False
+
+    def _abandon_unreceipted(self) -> None:
+        """A relayed download without its receipt: the browser did not get all of it."""
+        if self._unreceipted:
+            transfer, _ = self._unreceipted
+            self._unreceipted = None
+            self._end(transfer, PeerGone("The relay gave no receipt."))
+
+    def _remember_delivery(self, transfer: Transfer, file: Entry | OpenFile) -> None:
+        self._delivered[transfer.id] = file
+        if len(self._delivered) > MOST_RECEIPTS:
+            del self._delivered[next(iter(self._delivered))]
+
+    def _verify(self, delivered: Entry | OpenFile, sha256: str | None) -> bool | None:
+        """Compare with what was sent; ``None`` if no hash was given or that state of the file is gone."""
+        if sha256 is None:
+            return None
+        storage = self.service.storage
+        known = storage.sha256_of(delivered)
+        if known is None:
+            try:
+                with storage.open(delivered.name) as file:
+                    if file.etag != delivered.etag:
+                        return None
+                    known = file.sha256(self._check_stopping)
+            except (ErrorReply, OSError):
+                return None
+            storage.remember_hash(delivered.name, delivered.etag, known)
+            self.service.observer(FileHashed(delivered.name, delivered.etag, known))
+        return known == sha256
+
+    def _check_stopping(self) -> None:
+        if self._stopping:
+            raise ErrorReply("shutting-down", "The server is shutting down.")
+
+
+def _state_of(file: Entry | OpenFile) -> Fields:
+    return {"name": file.name, "size": file.size, "mtime": file.mtime, "etag": file.etag}
