@@ -73,12 +73,17 @@ class AsyncClient:
         return AsyncDownload(self, await self.request("GET", name=name, **fields))
 
     async def put(self, name: str, size: int, source: AsyncIterator[bytes], **fields: Any) -> Fields:
-        """Upload the bytes of ``source``, which must be ``size``; the fields of ``END``."""
+        """Upload ``size`` bytes of ``source``; the fields of ``END``. ``Incomplete`` if it has fewer."""
         await self.request("PUT", name=name, size=size, **fields)
+        left = size
         try:
             async for piece in source:
-                self._writer.write(piece)
+                # Bytes beyond the size would be read as requests.
+                self._writer.write(piece[:left])
+                left -= min(left, len(piece))
                 await asyncio.wait_for(self._writer.drain(), TIMEOUT)
+            if left:
+                raise Incomplete(f"The source ended with {left} of {size} bytes missing.")
         except (BrokenPipeError, ConnectionResetError):
             pass  # the server may have said why before it closed: read it
         return await self._read_reply()

@@ -6,7 +6,7 @@ breaks is ``ConnectionError``. A download is whole only when its iterator has en
 
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 from fileserver.pacing import Pace
 from fileserver.protocol import (
@@ -21,6 +21,10 @@ from fileserver.protocol import (
 
 CHUNK = 256 * 1024  # bytes
 TIMEOUT = 90.0  # seconds without a byte; the server itself gives up after 60
+
+
+class Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
 
 
 class Incomplete(ConnectionError):
@@ -67,7 +71,11 @@ class Client:
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._input = self._sock.makefile("rb", CHUNK)
         if token is not None:
-            self.request("AUTH", token=token)
+            try:
+                self.request("AUTH", token=token)
+            except BaseException:
+                self.close()
+                raise
 
     def __enter__(self) -> "Client":
         return self
@@ -115,7 +123,7 @@ class Client:
     def put(
         self,
         name: str,
-        source: BinaryIO,
+        source: "Readable",
         size: int,
         *,
         exists: str = "fail",

@@ -107,12 +107,12 @@ class Connection:
         self.peer = peer
         self.stall_seconds = stall_seconds
         self._input = bytearray()
-        self._ended = False
+        self._over = 0  # the events that nobody waits for any more
 
     # --- reading
 
     def read_line(self, idle: float, line_seconds: float = LINE_SECONDS) -> bytes | None:
-        """The next line without its LF; ``None`` when the peer has closed between two lines.
+        """The next line without its LF or CR LF; ``None`` when the peer has closed between two lines.
 
         ``idle`` seconds may pass before its first byte. Raises ``ErrorReply`` (``timeout``, ``too-long``,
         ``bad-request`` for a line without LF), ``ForeignProtocol`` and ``PeerGone``.
@@ -127,7 +127,9 @@ class Connection:
             if not self._fill(
                 deadline - time.monotonic(), f"A line must be whole within {line_seconds:g} s."
             ):
-                raise ErrorReply("bad-request", "The connection ended in the middle of a line (no LF).")
+                error = ErrorReply("bad-request", "The connection ended in the middle of a line (no LF).")
+                error.closes = True  # there will never be another line
+                raise error
         if not 0 <= found <= MAX_LINE_BYTES:
             raise ErrorReply("too-long", f"A line may have {MAX_LINE_BYTES} bytes at most.")
         line = bytes(self._input[:found]).removesuffix(b"\r")
@@ -257,7 +259,7 @@ class Connection:
     def wait(self, events: int, seconds: float) -> bool:
         """Wait until the socket is ready for ``events``, broken, or ended by another thread."""
         deadline = time.monotonic() + seconds
-        while not self._ended:
+        while not self._over & events:
             left = max(0.0, deadline - time.monotonic())
             if _poll(self.sock, events, min(left, _SLICE)):
                 return True
@@ -274,13 +276,13 @@ class Connection:
 
     def wake(self) -> None:
         """End every wait on this socket, from any thread: it can then neither send nor receive."""
-        self._ended = True
+        self._over = READABLE | WRITABLE
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
 
     def stop_reading(self) -> None:
         """From any thread: the owner reads the end of the stream, but can still send a last line."""
-        self._ended = True
+        self._over |= READABLE
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RD)
 

@@ -97,8 +97,8 @@ def refuse_foreign(data: bytes) -> None:
 
 
 def parse_request(line: bytes) -> Request:
-    """Read one line without its LF. Raises ``ErrorReply`` with a sentence for whoever typed it."""
-    word, _, rest = line.removesuffix(b"\r").partition(b" ")
+    """Read one line without its end. Raises ``ErrorReply`` with a sentence for whoever typed it."""
+    word, blank, rest = line.partition(b" ")
     name = word.decode("ascii", "replace").upper()
     verb = VERBS.get(name)
     if verb is None:
@@ -112,7 +112,7 @@ def parse_request(line: bytes) -> Request:
     elif argument and verb.main is None:
         raise ErrorReply("bad-request", f"{name} takes no argument.")
     else:
-        given = {verb.main: argument} if verb.main and _ else {}
+        given = {verb.main: argument} if verb.main and blank else {}
     return Request(name, verb.read(name, given))
 
 
@@ -128,7 +128,8 @@ def _parse_object(text: str, verb: str) -> Fields:
     return dict(value)
 
 
-_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"')
+# An unfinished string is taken to the end: tried again from each of its quotes, a line would cost its square.
+_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)')
 
 
 def _deep(text: str) -> bool:
@@ -158,7 +159,7 @@ def _text(field: str, value: Any) -> str:
     return value
 
 
-_NUMBER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
+_NUMBER = re.compile(r"-?[0-9]{1,1000}", re.ASCII)
 
 
 def _count(field: str, value: Any, most: int = MAX_NUMBER) -> int:

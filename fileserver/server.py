@@ -68,7 +68,12 @@ class FileServer:
 
     def __enter__(self) -> "FileServer":
         self._service.storage.sweep()
-        self._listener = _listen(self._host, self._port)
+        try:
+            self._listener = _listen(self._host, self._port)
+        except BaseException:
+            self._waker.close()
+            self._waiter.close()
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -129,7 +134,8 @@ class FileServer:
                 for session in self._current():
                     session.connection.wake()
         for thread in threads:
-            thread.join()
+            if thread.ident is not None:  # the system had no thread for it
+                thread.join()
 
     def _current(self) -> list[Session]:
         with self._lock:
@@ -170,8 +176,8 @@ class FileServer:
                 sock.close()
                 return
             self._sessions[session] = thread
-            count = len(self._sessions)
-        self.registry.clients_changed(count)
+            # Still under the lock: two threads must not tell their counts in the wrong order.
+            self.registry.clients_changed(len(self._sessions))
         try:
             thread.start()
         except RuntimeError:  # no more threads are to be had
@@ -219,10 +225,9 @@ class FileServer:
     def _forget(self, session: Session) -> None:
         with self._left:
             self._sessions.pop(session, None)
-            count = len(self._sessions)
-            if not count:
+            self.registry.clients_changed(len(self._sessions))
+            if not self._sessions:
                 self._left.notify_all()
-        self.registry.clients_changed(count)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -251,6 +256,7 @@ def address_text(host: str, port: int) -> str:
 
 def _is_loopback(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+        address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

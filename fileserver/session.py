@@ -109,17 +109,14 @@ class Session:
     # --- the conversation
 
     def _converse(self) -> None:
-        limits = self.service.limits
-        silence = limits.first_silence
+        silence = self.service.limits.first_silence
         while True:
             try:
-                line = None if self._stopping else self.connection.read_line(silence, limits.line)
-                if self._stopping:
-                    raise ErrorReply("shutting-down", "The server is shutting down.")
+                line = self._next_line(silence)
                 if line is None:
                     return
                 if line:
-                    self._answer(protocol.parse_request(line))
+                    self._answer(line)
             except ErrorReply as error:
                 self.connection.send(error.line())
                 if error.closes:
@@ -127,31 +124,50 @@ class Session:
             except protocol.ForeignProtocol as error:
                 self.connection.send(ErrorReply("bad-request", str(error)).line())
                 return
-            silence = limits.silence
+            silence = self.service.limits.silence
 
-    def _answer(self, request: protocol.Request) -> None:
+    def _next_line(self, silence: float) -> bytes | None:
+        line = None
+        try:
+            if not self._stopping:
+                line = self.connection.read_line(silence, self.service.limits.line)
+        except ErrorReply:
+            if not self._stopping:  # else it broke off because we stopped reading
+                raise
+        if self._stopping:
+            raise ErrorReply("shutting-down", "The server is shutting down.")
+        return line
+
+    def _answer(self, line: bytes) -> None:
+        word = line.partition(b" ")[0].upper()
+        try:
+            self._obey(protocol.parse_request(line))
+        except ErrorReply as error:
+            # Bytes that were sent behind a PUT without waiting for OK would be read as requests.
+            if word == b"PUT" and self.connection.has_input():
+                error.closes = True
+            raise
+        except (Stopped, FileChanged) as error:
+            raise _Goodbye from error  # no END, no success: the closing says it
+        except (PeerGone, Stalled, _Goodbye):
+            raise
+        except Exception as error:
+            log.exception("%s failed", word.decode())
+            refusal = ErrorReply("internal", "The server made a mistake; its log says more.")
+            refusal.closes = True
+            raise refusal from error
+
+    def _obey(self, request: protocol.Request) -> None:
         if request.verb != "RECEIPT":
             self._abandon_unreceipted()
         right = protocol.VERBS[request.verb].right
         if right and right not in self.grant.rights:
             code = "denied" if self.grant.user else "auth-required"
             raise ErrorReply(code, f"{request.verb} needs the right '{right}'.")
-        if not self.grant.relay and any(
-            request.fields.get(name) is not None for name in protocol.RELAY_FIELDS
-        ):
+        speaks_for_others = any(request.fields.get(name) is not None for name in protocol.RELAY_FIELDS)
+        if speaks_for_others and not self.grant.relay:
             raise ErrorReply("denied", "Only the site may speak for somebody else (client, user, via).")
-        method = getattr(self, "do_" + request.verb.lower())
-        try:
-            method(request.fields)
-        except (ErrorReply, PeerGone, Stalled, Stopped, FileChanged, _Goodbye) as error:
-            if isinstance(error, Stopped | FileChanged):
-                raise _Goodbye from error  # no END, no success: the closing says it
-            raise
-        except Exception as error:
-            log.exception("%s failed", request.verb)
-            refusal = ErrorReply("internal", "The server made a mistake; its log says more.")
-            refusal.closes = True
-            raise refusal from error
+        getattr(self, "do_" + request.verb.lower())(request.fields)
 
     @property
     def grant(self) -> Grant:
@@ -207,9 +223,14 @@ class Session:
                 header = {"id": transfer.id, **_state_of(file), "offset": transfer.offset, "length": length}
                 header["sha256"] = self.service.storage.sha256_of(file)
                 send(self.connection, file, transfer, protocol.ok(**header))
-            except BaseException as error:
+            except (ErrorReply, PeerGone, Stalled, Stopped, FileChanged) as error:
                 self._end(transfer, error)
                 raise
+            except BaseException as error:
+                self._end(transfer, error)
+                log.exception("%s could not be sent", shown(file.name))
+                # Bytes are promised: an ERR line here would be taken for some of them.
+                raise _Goodbye from error
         if transfer.via == "web":
             self._unreceipted = (transfer, file)
         else:
@@ -233,17 +254,12 @@ class Session:
         self._reply(verified=verified)
 
     def do_put(self, ask: Fields) -> None:
-        try:
-            upload = self._begin_upload(ask)
-        except ErrorReply as error:
-            # Bytes that were sent without waiting for OK would be read as requests.
-            error.closes = error.closes or self.connection.has_input()
-            raise
+        upload = self._begin_upload(ask)
         try:
             entry, transfer = self._receive(upload, ask)
         finally:
+            upload.close()  # first: Windows removes no open file
             upload.discard()
-            upload.close()
         self.connection.send(
             protocol.end(id=transfer.id, name=entry.name, size=entry.size, sha256=upload.sha256)
         )
@@ -337,8 +353,8 @@ class Session:
         self, transfer: Transfer, error: BaseException | None = None, verified: bool | None = None
     ) -> None:
         reason = transfer.close()
-        if error is None and reason and transfer.direction == "download":
-            error = Stopped(reason)
+        if reason and (error is None or isinstance(error, PeerGone)):
+            error = Stopped(reason)  # who stops a transfer ends its connection too
         outcome, word = ending_of(error)
         self.service.registry.finish(transfer, outcome, word, verified)
         with self._lock:
@@ -368,6 +384,8 @@ class Session:
                     if file.etag != delivered.etag:
                         return None
                     known = file.sha256(self._check_stopping)
+                    if file.has_changed():
+                        return None
             except (ErrorReply, OSError):
                 return None
             storage.remember_hash(delivered.name, delivered.etag, known)

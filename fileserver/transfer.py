@@ -25,36 +25,36 @@ _NO_SENDFILE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSOCK}
 
 
 class FileChanged(Exception):
-    """The open file was written to, or has become shorter, while it was sent."""
+    """The open file has become shorter while it was sent: promised bytes do not exist any more."""
 
 
 def send(connection: Connection, file: OpenFile, transfer: Transfer, header: bytes) -> None:
     """Send ``header``, the promised bytes and ``END``; return when the peer's system has them all.
 
-    Raises ``FileChanged`` (then ``ERR`` was sent in place of ``END``, or nothing if bytes are missing),
-    ``PeerGone``, ``Stalled`` and ``Stopped``.
+    Raises ``ErrorReply`` (``changed``) in place of ``END`` when all bytes are sent but the file is another by
+    now, ``FileChanged`` when there are too few, ``PeerGone``, ``Stalled`` and ``Stopped``.
     """
     guard = StallGuard(connection.stall_seconds)
+    last_line = end(id=transfer.id, sent=transfer.length)
     if transfer.pace is None and transfer.length <= SMALL:
         content = _read(file, transfer.offset, transfer.length)
-        connection.send(header + content + _last_line(file, transfer), guard, transfer.check)
+        changed = file.has_changed()
+        connection.send(header + content + (b"" if changed else last_line), guard, transfer.check)
         transfer.advance(transfer.length)
     else:
         connection.send(header, guard, transfer.check)
         if transfer.pace is None:
             _send_unpaced(connection, file, transfer, guard)
+            # sendfile queues the pages of the file itself: a write can change them until they have arrived.
+            connection.wait_acknowledged(guard, transfer.check)
         else:
             _send_paced(connection, file, transfer, guard)
-        connection.send(_last_line(file, transfer), guard, transfer.check)
+        changed = file.has_changed()
+        if not changed:
+            connection.send(last_line, guard, transfer.check)
+    if changed:
+        raise ErrorReply("changed", "The file was changed while it was sent; ask for it again.")
     connection.wait_acknowledged(guard, transfer.check)
-    if file.has_changed():
-        raise FileChanged
-
-
-def _last_line(file: OpenFile, transfer: Transfer) -> bytes:
-    if file.has_changed():
-        return ErrorReply("changed", "The file was changed while it was sent; ask for it again.").line()
-    return end(id=transfer.id, sent=transfer.length)
 
 
 def _read(file: OpenFile, offset: int, size: int) -> bytes:
@@ -96,14 +96,15 @@ def _send_unpaced(connection: Connection, file: OpenFile, transfer: Transfer, gu
 def _send_paced(connection: Connection, file: OpenFile, transfer: Transfer, guard: StallGuard) -> None:
     assert transfer.pace is not None
     schedule = Schedule(transfer.pace, time.monotonic)
-    offset, left = transfer.offset, transfer.length
-    while left:
-        data = _read(file, offset, min(left, transfer.pace.chunk, WINDOW))
+    offset, stop = transfer.offset, transfer.offset + transfer.length
+    while offset < stop:
         transfer.sleep(schedule.next_delay())
-        connection.send(data, guard, transfer.check)
-        offset += len(data)
-        left -= len(data)
-        transfer.advance(len(data))
+        chunk_stop = min(stop, offset + transfer.pace.chunk)
+        while offset < chunk_stop:
+            data = _read(file, offset, min(chunk_stop - offset, WINDOW))
+            connection.send(data, guard, transfer.check)
+            offset += len(data)
+            transfer.advance(len(data))
 
 
 def receive(connection: Connection, upload: Upload, transfer: Transfer) -> None:

@@ -1,0 +1,235 @@
+"""One HTTP request and its response under `flow.FlowServer`: where bytes wait, are counted, and are given up.
+
+The application's `send` ends in `handle_reply` and `drained`, its `receive` is `receive`; Twisted and Daphne
+call the other methods. Private names in use (Twisted 26.10, Daphne 4.2): `_tempDataLen` of a transport,
+`_response_started` of Daphne's request.
+"""
+
+# mypy: disable-error-code="no-untyped-call"
+
+import asyncio
+import logging
+import sys
+import time
+from typing import Any
+
+from daphne.http_protocol import WebRequest
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.python.failure import Failure
+from twisted.web import http
+from twisted.web.http_headers import Headers
+
+logger = logging.getLogger(__name__)
+
+Message = dict[str, Any]
+
+BODY_PIECE = 64 * 1024  # bytes of a request body in one `receive`
+GONE_GRACE = 1.0  # seconds an application has to act on `http.disconnect` before its `send` raises
+DELIVERY_POLL = (
+    0.001,
+    0.05,
+)  # seconds: the first pause between two looks at the kernel's queue, and the longest
+
+
+class ClientGone(ConnectionResetError):
+    """Raised by `send` when nobody is left to read (ASGI 2.4: a subclass of OSError)."""
+
+
+if sys.platform == "linux":
+    import fcntl
+    import termios
+
+    def unsent_in_kernel(fd: int) -> int:
+        """Bytes in a socket's queue which the peer's system has not acknowledged: SIOCOUTQ of tcp(7)."""
+        return int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+else:
+
+    def unsent_in_kernel(fd: int) -> int:
+        return 0
+
+
+def unsent(transport: Any) -> int:
+    """Bytes of ours which have not reached the peer, as far as this system can tell."""
+    buffered = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+    fd = transport.fileno()
+    return int(buffered + (unsent_in_kernel(fd) if fd >= 0 else 0))
+
+
+class FlowRequest(WebRequest):
+    """Also the push producer which Twisted pauses while its buffer is full."""
+
+    def __init__(self, channel: Any, queued: Any = 0) -> None:
+        self.limit: int | None = None  # bytes of body
+        self.received = 0  # bytes of body
+        self.refused = False
+        self.body_read = False
+        self.writable = asyncio.Event()
+        self.writable.set()
+        self.ended = asyncio.Event()  # finished or lost: the application has nothing more to do
+        self.lost = False
+        self.left_behind: int | None = None  # bytes unsent when the connection went
+        self.left_content = False  # the client went with all it was promised, before the application was done
+        self.progress = (0, 0)
+        self.progressed_at = 0.0  # monotonic seconds
+        # Twisted would parse forms in memory: 300 MB take 4 GB and stop the event loop
+        super().__init__(channel, queued, parsePOSTFormSubmission=False)
+
+    # The body, from Twisted to the application
+
+    def handleContentChunk(self, data: bytes) -> None:
+        if self.refused:
+            return
+        self.received += len(data)
+        if self.limit is not None and self.received > self.limit:
+            self.refuse()
+        else:
+            super().handleContentChunk(data)
+
+    def refuse(self) -> None:
+        """Answer 413 while the body is still coming in; `finish` leaves the closing to the channel."""
+        self.refused = True
+        if self.content is not None:
+            self.content.close()
+        self.method, self.uri, self.clientproto = self.channel.request_line()
+        self.client_addr = [str(getattr(self.client, "host", "")), getattr(self.client, "port", 0)]
+        text = b"The body of this request is larger than the %d bytes that are accepted here.\n" % (
+            self.limit or 0
+        )
+        headers = [
+            (b"Content-Type", b"text/plain; charset=utf-8"),
+            (b"Content-Length", b"%d" % len(text)),
+            (b"Connection", b"close"),
+        ]
+        self.handle_reply({"type": "http.response.start", "status": 413, "headers": headers})
+        self.handle_reply({"type": "http.response.body", "body": text})
+
+    async def receive(self) -> Message:
+        if not self.body_read:
+            await asyncio.sleep(0)  # reading a long body must not keep other requests waiting
+            if not self.ended.is_set():
+                body = self.content.read(BODY_PIECE)
+                self.body_read = len(body) < BODY_PIECE
+                return {"type": "http.request", "body": body, "more_body": not self.body_read}
+        await self.ended.wait()
+        return {"type": "http.disconnect"}
+
+    # The response, from the application to Twisted
+
+    def handle_reply(self, message: Message) -> None:
+        if self.finished or self.channel is None:
+            return
+        if message.get("type") == "http.response.body" and self._response_started:
+            if self.method == b"HEAD" or self.code in http.NO_BODY_CODES:
+                message = {"type": "http.response.body"}  # the end; Daphne would put later chunks on the wire
+            else:
+                self.check_length(message)
+            if message.get("more_body") and self.producer is None:
+                self.registerProducer(self, True)
+        super().handle_reply(message)
+
+    def check_length(self, message: Message) -> None:
+        """On a connection that stays open, a body unlike its Content-Length hangs or confuses the client."""
+        missing = self.missing()
+        if missing is None:
+            return
+        missing -= len(message.get("body", b""))
+        if missing < 0 or (missing and not message.get("more_body")):
+            raise RuntimeError(f"Response to {self.uri!r} misses {missing} bytes of its Content-Length")
+
+    def missing(self) -> int | None:
+        """Bytes still to be written; None where no Content-Length says so."""
+        declared = self.responseHeaders.getRawHeaders(b"content-length")
+        return int(declared[0]) - self.sentLength if declared else None
+
+    async def drained(self) -> None:
+        """Wait until the transport can take more."""
+        await self.writable.wait()
+        if self.lost:
+            # Who listens for http.disconnect is being cancelled right now: let that come first.
+            await asyncio.sleep(GONE_GRACE)
+            raise ClientGone("the client has closed the connection")
+        if self.finished:
+            await asyncio.sleep(
+                0
+            )  # an application that goes on after the end must not keep the loop to itself
+
+    async def delivered(self) -> bool:
+        """Wait until the peer's system has every byte written so far; False if the connection goes first."""
+        pause, longest = DELIVERY_POLL
+        while not self.ended.is_set():
+            if self.left_content or not unsent(self.transport):
+                return True
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, longest)
+        return False
+
+    def pauseProducing(self) -> None:
+        self.writable.clear()
+
+    def resumeProducing(self) -> None:
+        self.writable.set()
+
+    def stopProducing(self) -> None:
+        """Comes before `connectionLost`, while the socket can still be asked."""
+        self.left_behind = unsent(self.transport)
+        self.writable.set()
+
+    # Endings
+
+    def finish(self) -> None:
+        if self.refused:
+            self.channel.linger()
+            return
+        if self.producer is not None:
+            self.unregisterProducer()
+        super().finish()
+        self.end()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Many clients close upon the last byte of Content-Length, before the application says that it was
+        the last one: that is no reason to cancel it."""
+        if reason.check(ConnectionDone) and self.left_behind == 0 and self.missing() == 0:
+            self.left_content = True
+            self.channel.persistent = False
+            return
+        self.lost = True
+        super().connectionLost(reason)
+        self.end()
+
+    def end(self) -> None:
+        self.ended.set()
+        self.writable.set()
+
+    def abort(self) -> None:
+        """Close with a reset: the client must not take what it has for the whole."""
+        if self.left_content:
+            self.connectionLost(Failure(ConnectionAborted()))
+        else:
+            self.transport.abortConnection()
+
+    def handle_exception(self, exception: BaseException) -> None:
+        if self.finished or self.lost:
+            return
+        if self.startedWriting:
+            self.abort()
+            return
+        self._response_started = False  # announced, but nothing is on the wire: there is still time for a 500
+        self.responseHeaders = Headers({b"connection": [b"close"]})
+        self.channel.persistent = False
+        super().handle_exception(exception)
+
+    def check_timeouts(self) -> None:
+        """Daphne's `http_timeout` would end a begun response as if it were whole: here only a stall does."""
+        if not self.startedWriting:
+            super().check_timeouts()
+        elif not self.ended.is_set():
+            self.check_stall()
+
+    def check_stall(self) -> None:
+        """A slow peer may go a while without room for a write, so what the kernel sends is progress, too."""
+        waiting, now = unsent(self.transport), time.monotonic()
+        if not waiting or self.progress != (self.sentLength, waiting):
+            self.progress, self.progressed_at = (self.sentLength, waiting), now
+        elif now - self.progressed_at >= self.server.stall_timeout:
+            logger.warning("Dropped %s, which read nothing more of %r", self.client_addr, self.uri)
+            self.abort()

@@ -1,0 +1,217 @@
+"""Daphne with flow control: a browser that reads slowly slows the view and does not fill our memory.
+
+`FlowServer` takes the place of `daphne.server.Server` (`server_cls` of a `runserver` command). Daphne and
+Twisted leave these things open; each override here and in `exchange` closes one of them:
+
+- `send` never waits, so a whole file ends up in memory and its view believes it sent: here `send` waits
+  while the transport is full, and who reads nothing for `stall_timeout` seconds is dropped.
+- A view cannot learn whether its bytes arrived: `scope["extensions"]["cfsite.delivered"]` is an async
+  callable that waits and says True or False. Behind a proxy the peer is the proxy.
+- Form bodies are parsed in memory and copied onto a queue, without any limit: `receive` reads the spooled
+  file piece by piece, and `body_limit` is enforced before and while a body comes in.
+- An exception after the first byte leaves the client hanging and ends for good the loop that reaps
+  applications: each is judged as it ends here, and a response that cannot be completed is reset, never taken
+  for whole.
+- A server that stops closes running downloads cleanly, as if they were whole, and leaves tasks to a dying
+  interpreter: connections are reset, applications are told and waited for, all tasks are ended.
+
+Private names in use (Twisted 26.10, Daphne 4.2): `_command`, `_path`, `_version` and `_networkProducer` of
+HTTPChannel, `reactor._asyncioEventloop`.
+"""
+
+# mypy: disable-error-code="no-untyped-call"
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from urllib.parse import unquote
+
+from daphne.http_protocol import HTTPFactory
+from daphne.server import Server, reactor  # importing Daphne first installs its asyncio reactor
+from twisted.internet.defer import Deferred
+from twisted.web.http import HTTPChannel
+
+from cfsite.exchange import ClientGone, FlowRequest, Message
+
+logger = logging.getLogger(__name__)
+
+BODY_LIMIT = 10 * 1024 * 1024  # bytes; for a server that sets no `body_limit` of its own
+LINGER_SECONDS = 5.0  # for how long a refused client may go on sending before it is reset…
+LINGER_BYTES = 256 * 1024 * 1024  # …and how much of it is read and thrown away
+
+
+class FlowChannel(HTTPChannel):
+    """One connection: decides on a request's body before it is read, and closes without losing the 413."""
+
+    transport: Any
+    _networkProducer: Any
+    _path: Any  # bytes, whatever Twisted's annotation says
+    lingering: int | None = None  # bytes still to be thrown away
+
+    def request_line(self) -> tuple[bytes, bytes, bytes]:
+        return self._command, self._path, self._version
+
+    def allHeadersReceived(self) -> None:
+        request = self.requests[-1]
+        path = unquote(self._path.partition(b"?")[0].decode("ascii", "replace"))
+        request.limit = request.server.body_limit(self._command.decode("ascii", "replace"), path)
+        if request.limit is not None and (self.length or 0) > request.limit:
+            request.refuse()  # and no "100 Continue"
+        else:
+            super().allHeadersReceived()
+
+    def allContentReceived(self) -> None:
+        if self.lingering is None:
+            super().allContentReceived()
+
+    def rawDataReceived(self, data: bytes) -> None:
+        if self.lingering is None:
+            super().rawDataReceived(data)
+            return
+        self.lingering -= len(data)
+        if self.lingering <= 0:
+            self._networkProducer.pauseProducing()
+
+    def linger(self) -> None:
+        """Closing with bytes unread means a reset, and the reset overtakes the answer (RFC 9112, 9.6)."""
+        if self.lingering is None:
+            self.lingering = LINGER_BYTES
+            self.transport.loseWriteConnection()
+            self.callLater(LINGER_SECONDS, self.transport.abortConnection)
+
+
+class FlowFactory(HTTPFactory):
+    protocol = FlowChannel  # in place of Twisted's switch between HTTP/1.1 and HTTP/2, which stays off
+
+    def buildProtocol(self, addr: Any) -> Any:
+        channel = super().buildProtocol(addr)
+        channel.requestFactory = FlowRequest
+        return channel
+
+    def acceptableProtocols(self) -> list[bytes]:
+        return [b"http/1.1"]
+
+
+class FlowServer(Server):
+    stall_timeout = 60.0  # seconds in which the peer read nothing while bytes waited for it
+    exit_grace = 2.0  # seconds for applications to end by themselves when the server stops
+
+    # (method, path) → the greatest request body in bytes, None for no limit
+    body_limit: Callable[[str, str], int | None] = staticmethod(lambda method, path: BODY_LIMIT)
+
+    closing = False
+
+    @property
+    def http_factory(self) -> FlowFactory:
+        return self._http_factory
+
+    @http_factory.setter
+    def http_factory(self, stock: HTTPFactory) -> None:
+        """Daphne's `run` makes a factory, then listens with `self.http_factory`: the one seam it leaves."""
+        self._http_factory = FlowFactory(self)
+
+    def run(self) -> None:
+        try:
+            super().run()
+        finally:
+            end_all_tasks(reactor._asyncioEventloop, self.application_close_timeout)
+
+    def create_application(self, protocol: Any, scope: Message) -> asyncio.Queue[Message] | None:
+        queue = None
+        if not isinstance(protocol, FlowRequest):
+            queue = super().create_application(protocol, scope)
+        elif self.closing:
+            protocol.abort()
+        else:
+            scope["asgi"] = {"version": "3.0"}
+            scope["extensions"] = {"cfsite.delivered": protocol.delivered}
+            send = partial(self.handle_reply, protocol)
+            application = self.application(scope=scope, receive=protocol.receive, send=send)
+            self.connections[protocol]["application_instance"] = asyncio.ensure_future(application)
+        task = self.connections.get(protocol, {}).get("application_instance")
+        if task is not None:
+            task.add_done_callback(partial(self.application_done, protocol))
+        return queue  # none for HTTP: Daphne then copies no body onto it
+
+    async def handle_reply(self, protocol: Any, message: Message) -> None:
+        await super().handle_reply(protocol, message)
+        if isinstance(protocol, FlowRequest) and message.get("more_body"):
+            await protocol.drained()
+
+    def application_done(self, protocol: Any, task: asyncio.Future[None]) -> None:
+        """Leaves nothing that can raise to Daphne's checker, which comes by once a second."""
+        details = self.connections.get(protocol, {})
+        details.pop("application_instance", None)
+        connected = "disconnected" not in details and not self.closing
+        error = None if task.cancelled() else task.exception()
+        if error is None and connected and isinstance(protocol, FlowRequest):
+            error = RuntimeError(f"The application ended before its response to {protocol.uri!r}")
+        if error is not None and not isinstance(error, ClientGone):
+            logger.error("Exception inside application: %s", error, exc_info=error)
+        if error is not None and connected:
+            self.guarded(protocol.handle_exception, error)
+
+    def timeout_checker(self) -> None:
+        for protocol in list(self.connections):
+            self.guarded(protocol.check_timeouts)
+        reactor.callLater(min(2.0, self.stall_timeout / 4), self.timeout_checker)
+
+    @staticmethod
+    def guarded(check: Callable[..., None], *args: Any) -> None:
+        """One broken connection must not end what watches over all of them."""
+        try:
+            check(*args)
+        except Exception:
+            logger.exception("A connection could not be looked after")
+
+    # The end
+
+    def kill_all_applications(self) -> "Deferred[None]":
+        """Twisted calls this before it stops, and waits for it."""
+        self.closing = True
+        return Deferred.fromFuture(asyncio.ensure_future(self.close())).addErrback(lambda failure: None)
+
+    async def close(self) -> None:
+        """Close all connections, so that applications end as if their clients had left; cancel who stays."""
+        # A response that is finished but still in our buffer would be cut short: that is what a writer has.
+        cut = [writer for writer in reactor.getWriters() if hasattr(writer, "abortConnection")]
+        requests = [protocol for protocol in self.connections if isinstance(protocol, FlowRequest)]
+        cut += [request.transport for request in requests if request.transport and not request.ended.is_set()]
+        for transport in cut:
+            transport.abortConnection()
+        for protocol in list(self.connections):
+            if not isinstance(protocol, FlowRequest):
+                self.guarded(self.close_websocket, protocol)
+        await self.wait_for(lambda: all(transport.disconnected for transport in cut))
+        await self.wait_for(lambda: not self.applications())
+        for task in self.applications():
+            task.cancel()
+        await self.wait_for(lambda: not self.applications())
+
+    @staticmethod
+    def close_websocket(protocol: Any) -> None:
+        if protocol.state == protocol.STATE_OPEN:
+            protocol.sendCloseFrame(code=1001)  # going away (RFC 6455, 7.4.1): the page reconnects
+        protocol.transport.loseConnection()
+
+    def applications(self) -> list[asyncio.Future[None]]:
+        tasks = (details.get("application_instance") for details in self.connections.values())
+        return [task for task in tasks if task is not None and not task.done()]
+
+    async def wait_for(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + self.exit_grace
+        while not condition() and time.monotonic() < deadline:  # noqa: ASYNC110, transports set no event
+            await asyncio.sleep(0.005)
+
+
+def end_all_tasks(loop: asyncio.AbstractEventLoop, timeout: float) -> None:
+    """An asynchronous generator left to the dying interpreter crashes it before Python 3.11.8 (gh-113566)."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.wait(tasks, timeout=timeout))
+    loop.run_until_complete(loop.shutdown_asyncgens())

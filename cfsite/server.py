@@ -1,0 +1,14 @@
+"""The web server of this site: Daphne with flow control, and this site's limits."""
+
+from django.conf import settings
+
+from cfsite.flow import BODY_LIMIT, FlowServer
+
+
+class SiteServer(FlowServer):
+    @staticmethod
+    def body_limit(method: str, path: str) -> int | None:
+        """Uploads may be as large as the file server takes them, everything else is a form."""
+        if method == "PUT" and path.startswith("/files/"):
+            return settings.MAX_UPLOAD_SIZE or None
+        return BODY_LIMIT

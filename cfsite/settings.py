@@ -1,0 +1,158 @@
+"""All settings, from the environment or from ``.env``; ``.env.example`` lists them with their defaults."""
+
+from pathlib import Path
+
+import environ
+from csp.constants import NONE, SELF
+
+from cfsite import keys
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+env.read_env(BASE_DIR / ".env")
+
+# --- the file server
+
+SERVER_HOST = env.str("SERVER_HOST", "127.0.0.1")
+SERVER_PORT = env.int("SERVER_PORT", 9999)
+FILES_DIRECTORY = BASE_DIR / env.str("FILES_DIRECTORY", "server_files")
+SLEEP_TIME = env.float("SLEEP_TIME", 0.0)  # seconds between two chunks; 0: full speed
+BUFFER_SIZE = env.int("BUFFER_SIZE", 1000)  # bytes in a chunk, when there is a pace
+MAX_CLIENTS = env.int("MAX_CLIENTS", 1000)
+MAX_CLIENTS_PER_ADDRESS = env.int("MAX_CLIENTS_PER_ADDRESS", 0)
+MAX_UPLOAD_SIZE = env.int("MAX_UPLOAD_SIZE", 0)  # bytes; 0: as much as the disk takes
+
+# --- the site
+
+WEB_HOST = env.str("WEB_HOST", "127.0.0.1")
+WEB_PORT = env.int("WEB_PORT", 8000)
+DEBUG = env.bool("DEBUG", False)
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+SECRET_KEY_FILE = BASE_DIR / ".secret_key"
+SECRET_KEY = env.str("SECRET_KEY", "") or keys.load_or_make(SECRET_KEY_FILE)
+HTTPS = env.bool("HTTPS", False)  # the site is reached through a proxy that speaks https
+
+INSTALLED_APPS = [
+    "files_app",  # before daphne: its runserver is Daphne's, with flow control
+    "daphne",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "channels",
+    "csp",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.common.CommonMiddleware",  # refuses unknown hosts, so before everything that answers
+    "files_app.access.LoopbackOnlyMiddleware",
+    "servestatic.middleware.ServeStaticMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "cfsite.urls"
+ASGI_APPLICATION = "cfsite.asgi.application"
+WEB_SERVER = "cfsite.server.SiteServer"  # what runserver runs
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# --- data
+
+DATABASES = {"default": env.db("DATABASE_URL", "sqlite:///db.sqlite3")}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["NAME"] = BASE_DIR / DATABASES["default"]["NAME"]
+    DATABASES["default"]["OPTIONS"] = {
+        # Readers and the one writer do not wait for each other, and a write transaction that begins
+        # DEFERRED would fail at once under another writer, however long the timeout.
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+    }
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS_URL = env.str("REDIS_URL", "")
+CHANNEL_LAYERS = {
+    "default": (
+        {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}
+        if REDIS_URL
+        else {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+    )
+}
+
+# --- languages, static files
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = env.str("TIME_ZONE", "UTC")  # of the admin and the log; the pages use the viewer's
+USE_TZ = True
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+SERVESTATIC_USE_FINDERS = True  # no collectstatic needed, with DEBUG off too
+SERVESTATIC_AUTOREFRESH = DEBUG
+SERVESTATIC_ALLOW_ALL_ORIGINS = False
+
+# --- what a browser may do here
+
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+    }
+}
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+# Cookies know no ports: names of our own keep apart what else runs on localhost.
+SESSION_COOKIE_NAME = "cfs_session"
+CSRF_COOKIE_NAME = "cfs_csrf"
+CSRF_COOKIE_HTTPONLY = True
+if HTTPS:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_SSL_REDIRECT = True
+    SECURE_HSTS_SECONDS = 31_536_000
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = True
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+
+# --- the log
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {message}", "datefmt": "%H:%M:%S", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {
+        "django": {"handlers": ["console"], "level": "INFO", "propagate": False},
+        "django.channels.server": {"level": "WARNING"},  # a line for each request is of no use here
+        "fileserver": {"level": "INFO"},
+        "files_app": {"level": "INFO"},
+    },
+}

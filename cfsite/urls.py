@@ -1,0 +1,9 @@
+"""Where each URL leads; what they mean is in ``files_app.urls``."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("", include("files_app.urls")),
+]

@@ -1,0 +1,105 @@
+"""The Django admin: the history, read-only, with filters, search and CSV; the files of the catalogue."""
+
+import csv
+from collections.abc import AsyncIterator
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, StreamingHttpResponse
+from django.template.defaultfilters import filesizeformat
+
+from files_app.models import File, Transfer
+
+admin.site.site_header = "Concurrent File Server"
+admin.site.site_title = "Concurrent File Server"
+admin.site.index_title = "Files and history"
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """What the file server wrote is looked at, not changed."""
+
+    show_full_result_count = False  # counting a long history twice takes longer than showing it
+    list_per_page = 50
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(File)
+class FileAdmin(ReadOnlyAdmin):
+    list_display = ("name", "nice_size", "mtime", "content_type", "downloads", "added_by")
+    search_fields = ("name", "sha256")
+    list_filter = ("content_type", "mtime")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[File]:
+        return File.objects.with_downloads()
+
+    @admin.display(description="size", ordering="size")
+    def nice_size(self, file: File) -> str:
+        return filesizeformat(file.size)
+
+    @admin.display(description="downloads", ordering="downloads")
+    def downloads(self, file: Any) -> int:
+        return int(file.downloads)
+
+
+@admin.register(Transfer)
+class TransferAdmin(ReadOnlyAdmin):
+    list_display = (
+        *("started_at", "name", "direction", "nice_done", "outcome", "error", "client", "user"),
+        *("via", "thread", "pace", "nice_seconds"),
+    )
+    list_filter = ("outcome", "direction", "via", "started_at")
+    search_fields = ("name", "client", "user", "error")
+    date_hierarchy = "started_at"
+    actions = ("export_as_csv",)
+
+    @admin.display(description="moved", ordering="done")
+    def nice_done(self, transfer: Transfer) -> str:
+        return filesizeformat(transfer.done)
+
+    @admin.display(description="seconds")
+    def nice_seconds(self, transfer: Transfer) -> str:
+        return "" if transfer.seconds is None else f"{transfer.seconds:.1f}"
+
+    @admin.action(description="Export the selected transfers as CSV", permissions=["view"])
+    def export_as_csv(self, request: HttpRequest, queryset: QuerySet[Transfer]) -> StreamingHttpResponse:
+        # An asynchronous generator: under ASGI a plain one would be read whole into memory first.
+        return StreamingHttpResponse(
+            csv_lines(queryset),
+            content_type="text/csv; charset=utf-8",
+            headers={"Content-Disposition": 'attachment; filename="transfers.csv"'},
+        )
+
+
+CSV_FIELDS = (
+    *("id", "started_at", "finished_at", "direction", "name", "size", "offset", "length", "done", "outcome"),
+    *("error", "verified", "client", "user", "via", "thread", "pace"),
+)
+
+
+class _Echo:
+    """A file for ``csv.writer`` that gives each line back."""
+
+    def write(self, line: str) -> str:
+        return line
+
+
+async def csv_lines(transfers: QuerySet[Transfer]) -> AsyncIterator[str]:
+    writer = csv.writer(_Echo())
+    yield writer.writerow(CSV_FIELDS)
+    async for row in transfers.values_list(*CSV_FIELDS).aiterator():
+        yield writer.writerow([_cell(value) for value in row])
+
+
+def _cell(value: Any) -> str:
+    """As text; what a spreadsheet would take for a formula is given an apostrophe first."""
+    text = "" if value is None else str(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

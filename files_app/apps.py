@@ -1,0 +1,9 @@
+from django.apps import AppConfig
+
+
+class FilesAppConfig(AppConfig):
+    name = "files_app"
+    verbose_name = "File server"
+
+    def ready(self) -> None:
+        from files_app import checks  # noqa: F401 - registers them

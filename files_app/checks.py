@@ -1,0 +1,31 @@
+"""System checks: what must never lie inside the served folder."""
+
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Critical, Tags, register
+
+
+@register(Tags.security)
+def nothing_secret_is_served(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """The database and the key, inside the folder, could be downloaded and replaced by any client."""
+    return [
+        Critical(message, hint="Set FILES_DIRECTORY to a folder of files to share only.", id="files_app.E001")
+        for message in secrets_inside(settings.FILES_DIRECTORY)
+    ]
+
+
+def secrets_inside(folder: str | Path) -> list[str]:
+    """A sentence for each thing in ``folder`` that must never be served."""
+    folder = Path(folder).resolve()
+    secrets = {
+        "database": settings.DATABASES["default"].get("NAME"),
+        "secret key": settings.SECRET_KEY_FILE,
+        "program itself": settings.BASE_DIR,
+    }
+    return [
+        f"The {what} lies inside the served folder {folder}: every client could fetch it."
+        for what, where in secrets.items()
+        if isinstance(where, str | Path) and Path(where).resolve().is_relative_to(folder)
+    ]

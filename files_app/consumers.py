@@ -1,0 +1,58 @@
+"""The websocket of a page: the newest state on connect, then the news.
+
+A websocket's ``send`` never waits, so a page that does not read would let its news pile up in memory. Whoever
+is behind gets nothing, and the whole state once it has caught up: newest state, never a backlog.
+"""
+
+import json
+from typing import Any
+
+from channels.generic.websocket import AsyncWebsocketConsumer
+
+from files_app.feed import feed
+
+BEHIND = 256 * 1024  # bytes that wait in this process for the page's socket
+
+
+class LiveConsumer(AsyncWebsocketConsumer):
+    _told = 0  # number of the last news that the page has
+
+    async def connect(self) -> None:
+        await self.accept()
+        await feed.join()
+        await self.channel_layer.group_add(feed.group, self.channel_name)
+        await self._send_state()
+
+    async def disconnect(self, code: int) -> None:
+        await self.channel_layer.group_discard(feed.group, self.channel_name)
+        await feed.leave()
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        try:
+            wish = json.loads(text_data or "")
+        except ValueError:
+            wish = None
+        if not isinstance(wish, dict) or wish.get("type") != "refresh":
+            await self.close(4400, 'Only {"type": "refresh"} is understood here.')
+            return
+        # A page that slept for long may have been dropped from the group: asking puts it back.
+        await self.channel_layer.group_add(feed.group, self.channel_name)
+        await self._send_state()
+
+    async def live_news(self, event: dict[str, Any]) -> None:
+        if event["number"] <= self._told or self._is_behind():
+            return
+        if event["number"] == self._told + 1:
+            self._told = event["number"]
+            await self.send(event["text"])
+        else:
+            await self._send_state()
+
+    async def _send_state(self) -> None:
+        if not self._is_behind():
+            self._told, text = feed.snapshot()
+            await self.send(text)
+
+    def _is_behind(self) -> bool:
+        backlog = self.scope.get("extensions", {}).get("cfsite.backlog")
+        return backlog is not None and backlog() > BEHIND

@@ -1,0 +1,122 @@
+"""The live feed: one task in each web process watches the file server and tells every open page.
+
+The newest state is kept here, so that a page that opens in the middle of a transfer shows it at once. Each
+news is encoded once, numbered, and sent to a group of this process. A refused connection *is* "offline".
+"""
+
+import asyncio
+import json
+import logging
+from typing import Any
+from uuid import uuid4
+
+from channels.layers import get_channel_layer
+
+from files_app.relay import Offline, connect, offline_message, server_address
+from fileserver.aclient import AsyncClient
+from fileserver.protocol import BadReply, ErrorReply
+
+log = logging.getLogger(__name__)
+
+RECONNECT = 0.5  # seconds
+SILENCE = 12.0  # seconds without a line, where the server promises one each 5: it hangs
+
+
+class Feed:
+    """Runs while at least one viewer has joined. For one event loop."""
+
+    def __init__(self) -> None:
+        # Each process has a feed of its own, so a group shared by processes would tell everything twice.
+        self.group = f"live.{uuid4().hex}"
+        self._viewers = 0
+        self._task: asyncio.Task[None] | None = None
+        self._known = asyncio.Event()
+        self._number = 0
+        self._online = False
+        self._status: dict[str, Any] = {}
+        self._transfers: dict[int, dict[str, Any]] = {}
+
+    async def join(self) -> None:
+        """Count one more viewer; returns when the state is known."""
+        self._viewers += 1
+        if self._task is None:
+            self._known = asyncio.Event()
+            self._task = asyncio.create_task(self._run(), name="live feed")
+        try:
+            await self._known.wait()
+        except asyncio.CancelledError:
+            await self.leave()
+            raise
+
+    async def leave(self) -> None:
+        """Count one viewer less; the last one ends the task."""
+        self._viewers -= 1
+        if self._viewers == 0 and self._task is not None:
+            task, self._task = self._task, None
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def snapshot(self) -> tuple[int, str]:
+        """The number of the last news, and the whole state after it as the text for a websocket."""
+        if not self._online:
+            return self._number, _encode(online=False, full=True, message=offline_message())
+        state = {"status": self._status, "transfers": list(self._transfers.values())}
+        return self._number, _encode(online=True, full=True, **state, ended=[], files_changed=False)
+
+    # --- the task
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                client = await connect()
+            except (Offline, ErrorReply, TimeoutError):
+                await self._lost()
+            else:
+                try:
+                    await self._follow(client)
+                except (ConnectionError, TimeoutError, BadReply, ErrorReply):
+                    await self._lost()
+                except Exception:
+                    log.exception("the live feed stumbled")
+                    await self._lost()
+                finally:
+                    client.close()
+            await asyncio.sleep(RECONNECT)
+
+    async def _follow(self, client: AsyncClient) -> None:
+        lines = client.watch()
+        while True:
+            line = await asyncio.wait_for(anext(lines), SILENCE)
+            returned = not self._online and self._known.is_set()
+            self._absorb(line)
+            # After an outage the folder and the history may both be other than what the pages show.
+            line["files_changed"] = line["files_changed"] or returned
+            await self._tell(_encode(online=True, **{key: line[key] for key in line if key != "type"}))
+
+    def _absorb(self, line: dict[str, Any]) -> None:
+        if line["full"]:
+            self._transfers.clear()
+        self._transfers.update((row["id"], row) for row in line["transfers"])
+        for row in line["ended"]:
+            self._transfers.pop(row["id"], None)
+        self._status = line["status"]
+        self._online = True
+
+    async def _lost(self) -> None:
+        if self._online or not self._known.is_set():
+            self._online = False
+            self._transfers.clear()
+            await self._tell(_encode(online=False, full=True, message=offline_message()))
+
+    async def _tell(self, text: str) -> None:
+        self._number += 1
+        self._known.set()
+        layer = get_channel_layer()
+        await layer.group_send(self.group, {"type": "live.news", "number": self._number, "text": text})
+
+
+def _encode(**fields: Any) -> str:
+    return json.dumps({"type": "live", "address": server_address(), **fields}, ensure_ascii=False)
+
+
+feed = Feed()

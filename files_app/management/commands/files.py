@@ -1,0 +1,39 @@
+"""``manage.py files``: what can be had."""
+
+from argparse import ArgumentParser
+from datetime import datetime
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.template.defaultfilters import filesizeformat
+from rich.table import Table
+from rich.text import Text
+
+from files_app.options import add_server_address
+from files_app.terminal import console, file_server
+
+
+class Command(BaseCommand):
+    help = "Lists the files of the file server."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("prefix", nargs="?", default="", help="only names that begin so")
+        add_server_address(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        with file_server(options) as client:
+            entries = list(client.files(options["prefix"]))
+        if not console.is_terminal:  # for other programs: bytes, Unix time, name
+            for entry in entries:
+                self.stdout.write(f"{entry['size']}\t{entry['mtime']:.0f}\t{entry['name']}")
+            return
+        table = Table(box=None, header_style="bold")
+        table.add_column("Name", overflow="fold")
+        table.add_column("Size", justify="right", no_wrap=True)
+        table.add_column("Modified", no_wrap=True)
+        for entry in entries:
+            when = datetime.fromtimestamp(entry["mtime"]).astimezone()
+            table.add_row(Text(entry["name"]), filesizeformat(entry["size"]), f"{when:%Y-%m-%d %H:%M}")
+        console.print(table)
+        console.print(f"{len(entries)} files", style="dim")

@@ -1,0 +1,176 @@
+"""``manage.py runfileserver``: the file server alone, with history and catalogue."""
+
+import contextlib
+import signal
+import threading
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from files_app.access import authorize, require_loopback
+from files_app.catalogue import Catalogue
+from files_app.console import Console, log
+from files_app.models import Transfer
+from files_app.options import (
+    non_negative,
+    port_number,
+    positive,
+    require_migrated,
+    require_nothing_secret,
+    taken,
+)
+from files_app.recorder import Recorder
+from fileserver.events import Event
+from fileserver.pacing import SLOW_MOTION, Pace
+from fileserver.server import FileServer, address_text
+from fileserver.session import Limits
+from fileserver.storage import FolderError, Storage
+
+
+class Command(BaseCommand):
+    help = "Runs the file server: one thread for each client, over TCP."
+    requires_system_checks: list[str] = []  # of the folder that --files names, not of the setting
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--host", default=settings.SERVER_HOST, help="address (default: %(default)s)")
+        parser.add_argument(
+            "--port", type=port_number, default=settings.SERVER_PORT, help="(default: %(default)s)"
+        )
+        parser.add_argument(
+            "--files", default=settings.FILES_DIRECTORY, help="the folder (default: %(default)s)"
+        )
+        parser.add_argument(
+            "--max-clients", type=positive, default=settings.MAX_CLIENTS, help="(default: %(default)s)"
+        )
+        parser.add_argument(
+            "--buffer-size", type=positive, default=settings.BUFFER_SIZE, help="bytes in a chunk, when paced"
+        )
+        parser.add_argument(
+            "--sleep-time",
+            type=non_negative,
+            default=settings.SLEEP_TIME,
+            help="seconds between two chunks; 0, the default, is full speed",
+        )
+        parser.add_argument(
+            "--slow-motion", action="store_true", help=f"the classroom pace for everybody: {SLOW_MOTION}"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        require_loopback(options["host"], "SERVER_HOST")
+        require_migrated()
+        require_nothing_secret(options["files"])
+        with ends_on_signal() as ending, running(options, ending.hurry_with) as server:
+            pace = pace_of(options)
+            log.info(
+                "listening on %s, serving %s at %s; Ctrl+C stops",
+                address_text(*server.address),
+                options["files"],
+                f"a pace of {pace}" if pace else "full speed",
+            )
+            ending.wait()
+            log.info("shutting down; running transfers have %g s to end", server.limits.grace)
+
+
+def pace_of(options: dict[str, Any]) -> Pace | None:
+    if options["slow_motion"]:
+        return SLOW_MOTION
+    return Pace(options["buffer_size"], options["sleep_time"]) if options["sleep_time"] else None
+
+
+@contextlib.contextmanager
+def running(options: dict[str, Any], on_hurry: Callable[[Callable[[], None]], None]) -> Iterator[FileServer]:
+    """The file server with its history and its catalogue; in the end everything is stopped and written."""
+    recorder, console = Recorder(), Console()
+
+    def observe(event: Event) -> None:
+        recorder(event)
+        console(event)
+
+    limits = Limits(
+        max_clients=options["max_clients"],
+        max_clients_per_address=settings.MAX_CLIENTS_PER_ADDRESS,
+        max_upload_size=settings.MAX_UPLOAD_SIZE,
+    )
+    try:
+        with (
+            Storage(options["files"]) as storage,
+            FileServer(
+                storage,
+                options["host"],
+                options["port"],
+                observer=observe,
+                authorize=authorize,
+                limits=limits,
+                pace=pace_of(options),
+            ) as server,
+        ):
+            on_hurry(lambda: server.shutdown(grace=0))
+            with recording(recorder, storage, server), listening(server):
+                yield server
+    except FolderError as error:
+        raise CommandError(str(error)) from None
+    except OSError as error:
+        raise taken(options["host"], options["port"], "SERVER_PORT (or --port)", error) from None
+
+
+@contextlib.contextmanager
+def recording(recorder: Recorder, storage: Storage, server: FileServer) -> Iterator[None]:
+    interrupted = Transfer.objects.close_interrupted()
+    if interrupted:
+        log.warning("%d transfers were running when the server last died: closed as interrupted", interrupted)
+    catalogue = Catalogue(storage, recorder, server.registry.files_changed)
+    recorder.start()
+    catalogue.start()
+    try:
+        yield
+    finally:
+        # The recorder last: what the others have still to say must be written.
+        catalogue.stop()
+        recorder.stop()
+
+
+@contextlib.contextmanager
+def listening(server: FileServer) -> Iterator[None]:
+    listener = threading.Thread(target=server.serve_forever, name="Listener")
+    listener.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        listener.join()
+
+
+class Ending:
+    """Set by the first signal; the second one hurries what the first has begun."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        self._hurry: Callable[[], None] = lambda: None
+
+    def hurry_with(self, hurry: Callable[[], None]) -> None:
+        self._hurry = hurry
+
+    def wait(self) -> None:
+        # With a time limit: on Windows a wait without one cannot be interrupted by Ctrl+C.
+        while not self._asked.wait(1.0):
+            pass
+
+    def on_signal(self, *args: object) -> None:
+        if self._asked.is_set():
+            # In a thread: the handler interrupts the very code that holds the locks.
+            threading.Thread(target=self._hurry, name="Hurry").start()
+        self._asked.set()
+
+
+@contextlib.contextmanager
+def ends_on_signal() -> Iterator[Ending]:
+    ending = Ending()
+    before = {number: signal.signal(number, ending.on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield ending
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,101 @@
+"""``manage.py watch``: everything that moves, live, in a terminal."""
+
+from argparse import ArgumentParser
+from collections import deque
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.template.defaultfilters import filesizeformat
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from files_app.options import add_server_address
+from files_app.terminal import console, file_server
+
+ENDED_SHOWN = 8
+STYLES = {"complete": "green", "aborted": "yellow", "cancelled": "yellow", "failed": "red"}
+Row = dict[str, Any]
+
+
+class Command(BaseCommand):
+    help = "Shows everything that moves, live. Ctrl+C stops."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        add_server_address(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        board = Board(f"{options['host']}:{options['port']}")
+        with (
+            file_server(options) as client,
+            Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live,
+        ):
+            try:
+                for line in client.watch():
+                    board.absorb(line)
+                    live.update(board.drawn(), refresh=True)
+            except KeyboardInterrupt:
+                return
+
+
+class Board:
+    """The state that ``WATCH`` lines add up to, and how it looks."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._status: Row = {}
+        self._moving: dict[int, Row] = {}
+        self._ended: deque[Row] = deque(maxlen=ENDED_SHOWN)
+
+    def absorb(self, line: Row) -> None:
+        if line["full"]:
+            self._moving.clear()
+        self._moving.update((row["id"], row) for row in line["transfers"])
+        for row in line["ended"]:
+            self._moving.pop(row["id"], None)
+            self._ended.appendleft(row)
+        self._status = line["status"]
+
+    def drawn(self) -> RenderableType:
+        status = self._status
+        headline = Text.assemble(
+            ("● ", "green"),
+            f"{self._address}  {status['clients']}/{status['max_clients']} clients  ",
+            f"↓ {filesizeformat(status['send_rate'])}/s  ↑ {filesizeformat(status['receive_rate'])}/s",
+        )
+        table = Table(box=None, header_style="bold", expand=True)
+        for heading in ("Thread", "", "Name", "Progress", "%", "Rate", "Client"):
+            table.add_column(
+                heading, no_wrap=True, overflow="ellipsis", ratio=2 if heading == "Name" else None
+            )
+        for row in sorted(self._moving.values(), key=lambda row: int(row["id"])):
+            table.add_row(*self._cells(row))
+        parts: list[RenderableType] = [headline, table]
+        if not self._moving:
+            parts.append(Text("nothing moves", style="dim"))
+        parts.extend(self._ending(row) for row in self._ended)
+        return Group(*parts)
+
+    @staticmethod
+    def _cells(row: Row) -> list[RenderableType]:
+        length = row["length"] or 1
+        return [
+            row["thread"],
+            "↓" if row["direction"] == "download" else "↑",
+            Text(row["name"]),
+            ProgressBar(total=length, completed=row["done"], width=24),
+            f"{100 * row['done'] // length}",
+            f"{filesizeformat(row['rate'])}/s",
+            row["client"],
+        ]
+
+    @staticmethod
+    def _ending(row: Row) -> Text:
+        error = f" ({row['error']})" if row["error"] else ""
+        return Text.assemble(
+            (f"{row['outcome']}{error}", STYLES.get(row["outcome"], "")),
+            f"  {row['name']}  {filesizeformat(row['done'])} in {row['seconds']:.2f} s  {row['client']}",
+        )

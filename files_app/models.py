@@ -1,0 +1,157 @@
+"""What can be had, and what was moved."""
+
+from datetime import timedelta
+from urllib.parse import quote
+
+from django.db import models
+from django.db.models import Count, OuterRef, Q, Subquery, Value
+from django.db.models.functions import Coalesce
+from django.urls import reverse
+from django.utils import timezone
+
+
+class FileQuerySet(models.QuerySet["File"]):
+    SORTS = ("name", "-name", "size", "-size", "mtime", "-mtime")
+
+    def matching(self, text: str) -> "FileQuerySet":
+        """Files whose name has every word of ``text`` in it."""
+        return self.filter(*(Q(name__icontains=word) for word in text.split()))
+
+    def sorted_by(self, key: str) -> "FileQuerySet":
+        """In the order of one of ``SORTS``; anything else is by name."""
+        return self.order_by(key if key in self.SORTS else "name", "name")
+
+    def with_downloads(self) -> "FileQuerySet":
+        """Each file with ``downloads``: how often all of it arrived somewhere."""
+        complete = (
+            Transfer.objects.filter(file=OuterRef("pk"), direction="download", outcome="complete")
+            .order_by()
+            .values("file")
+            .annotate(times=Count("pk"))
+            .values("times")
+        )
+        return self.annotate(downloads=Coalesce(Subquery(complete), Value(0)))
+
+
+class File(models.Model):
+    """A file in the served folder, as the catalogue has last seen it."""
+
+    name = models.CharField(max_length=1024, unique=True)
+    size = models.BigIntegerField(help_text="bytes")
+    mtime = models.DateTimeField("modified")
+    etag = models.CharField(max_length=80, help_text="names one state of the file")
+    sha256 = models.CharField(max_length=64, blank=True, help_text="empty until known")
+    content_type = models.CharField(max_length=255)
+    added_at = models.DateTimeField(default=timezone.now)
+    added_by = models.CharField(max_length=150, blank=True)
+
+    objects = FileQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+        indexes = [
+            models.Index(fields=["size", "name"]),
+            models.Index(fields=["mtime", "name"]),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return url_of(self.name)
+
+
+def url_of(name: str) -> str:
+    """The URL of the file of that name, whether it exists or not."""
+    return reverse("index") + "files/" + quote(name, safe="/")
+
+
+class TransferQuerySet(models.QuerySet["Transfer"]):
+    def newest(self) -> "TransferQuerySet":
+        return self.order_by("-started_at", "-pk")
+
+    def matching(self, *, text: str = "", **exact: str) -> "TransferQuerySet":
+        """By words in name, client, thread or user, and by those fields in ``exact`` that are not empty."""
+        words = (
+            Q(name__icontains=word)
+            | Q(client__icontains=word)
+            | Q(thread__icontains=word)
+            | Q(user__icontains=word)
+            for word in text.split()
+        )
+        return self.filter(*words, **{field: value for field, value in exact.items() if value})
+
+    def close_interrupted(self) -> int:
+        """Give an ending to what a server that died left running; how many there were."""
+        left = self.filter(outcome=Transfer.Outcome.RUNNING)
+        return left.update(outcome=Transfer.Outcome.INTERRUPTED, finished_at=timezone.now())
+
+
+class Transfer(models.Model):
+    """One download or upload, of whatever client: one row, with one ending."""
+
+    class Direction(models.TextChoices):
+        DOWNLOAD = "download"
+        UPLOAD = "upload"
+
+    class Via(models.TextChoices):
+        TCP = "tcp", "TCP"
+        WEB = "web", "Web"
+
+    class Outcome(models.TextChoices):
+        RUNNING = "running"
+        COMPLETE = "complete"
+        ABORTED = "aborted"
+        CANCELLED = "cancelled"
+        FAILED = "failed"
+        INTERRUPTED = "interrupted"
+
+    name = models.CharField(max_length=1024)
+    file = models.ForeignKey(File, null=True, blank=True, on_delete=models.SET_NULL, related_name="transfers")
+    direction = models.CharField(max_length=8, choices=Direction)
+    size = models.BigIntegerField(help_text="bytes of the whole file")
+    offset = models.BigIntegerField(default=0, help_text="where it began")
+    length = models.BigIntegerField(help_text="bytes that were to move")
+    done = models.BigIntegerField(default=0, help_text="bytes that moved")
+    client = models.CharField(max_length=100)
+    user = models.CharField(max_length=150, blank=True)
+    via = models.CharField(max_length=3, choices=Via)
+    thread = models.CharField(max_length=40)
+    pace = models.CharField(max_length=60, blank=True)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+    outcome = models.CharField(max_length=11, choices=Outcome, default=Outcome.RUNNING)
+    error = models.CharField(max_length=40, blank=True)
+    verified = models.BooleanField(
+        null=True, help_text="the receiver's hash was right; unknown: it gave none"
+    )
+
+    objects = TransferQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-started_at", "-pk"]
+        indexes = [
+            models.Index(fields=["-started_at", "-id"]),
+            models.Index(fields=["file", "direction", "outcome"]),
+            models.Index(fields=["outcome"], condition=Q(outcome="running"), name="running_transfers"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.direction} of {self.name}: {self.outcome}"
+
+    @property
+    def duration(self) -> timedelta | None:
+        return self.finished_at - self.started_at if self.finished_at else None
+
+    @property
+    def seconds(self) -> float | None:
+        return self.duration.total_seconds() if self.duration is not None else None
+
+    @property
+    def rate(self) -> float | None:
+        """Bytes a second; ``None`` if it took no time that could be measured."""
+        return self.done / self.seconds if self.seconds else None
+
+    @property
+    def percent(self) -> int:
+        return 100 * self.done // self.length if self.length else 100

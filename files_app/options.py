@@ -1,0 +1,81 @@
+"""What the commands share: readers of options, and the checks before a start."""
+
+import os
+import socket
+from argparse import ArgumentParser, ArgumentTypeError
+from pathlib import Path
+
+from django.conf import settings
+from django.core.management.base import CommandError
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+
+from files_app.checks import secrets_inside
+from fileserver.server import address_text
+
+
+def add_server_address(parser: ArgumentParser) -> None:
+    parser.add_argument("--host", default=settings.SERVER_HOST, help="of the file server (%(default)s)")
+    parser.add_argument(
+        "--port", type=port_number, default=settings.SERVER_PORT, help="of the file server (%(default)s)"
+    )
+
+
+def port_number(text: str) -> int:
+    """A TCP port; 0 lets the system choose one."""
+    if not (text.isascii() and text.isdecimal()) or not 0 <= int(text) <= 65535:
+        raise ArgumentTypeError(f"{text} is no port: it must be a number from 0 to 65535")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
+        raise ArgumentTypeError(f"{text} must be a whole number of at least 1")
+    return int(text)
+
+
+def non_negative(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 3600:
+        raise ArgumentTypeError(f"{text} must be a number of seconds from 0 to 3600")
+    return value
+
+
+def require_migrated() -> None:
+    """Raise ``CommandError`` if the database lacks tables that this version needs."""
+    try:
+        executor = MigrationExecutor(connection)
+        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    except DatabaseError as error:
+        raise CommandError(f"The database cannot be opened: {error}.") from None
+    if missing:
+        raise CommandError(f"The database lacks {len(missing)} migrations. Run: python manage.py migrate")
+
+
+def require_nothing_secret(folder: str | Path) -> None:
+    """Raise ``CommandError`` if the database or the key would be served."""
+    for message in secrets_inside(folder):
+        raise CommandError(f"{message} Set FILES_DIRECTORY to a folder of files to share only.")
+
+
+def require_free_port(host: str, port: int, setting: str) -> None:
+    """Raise ``CommandError``, naming the setting, if nobody could listen there."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            if os.name == "posix":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise taken(host, port, setting, error) from None
+
+
+def taken(host: str, port: int, setting: str, error: OSError) -> CommandError:
+    """What to say when ``host:port`` cannot be listened on."""
+    return CommandError(
+        f"Cannot listen on {address_text(host, port)}: {error.strerror}. "
+        f"If another program has that port, stop it, or set {setting} to another one."
+    )

@@ -1,0 +1,107 @@
+"""How the site speaks to the file server, and what the server's answers mean over HTTP."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+
+from files_app.access import relay_token
+from fileserver.aclient import AsyncClient
+from fileserver.protocol import BadReply, ErrorReply
+from fileserver.server import address_text
+
+HTTP_STATUS = {
+    "bad-request": 400,
+    "bad-name": 400,
+    "auth-required": 401,
+    "denied": 403,
+    "not-found": 404,
+    "not-a-file": 404,
+    "not-running": 404,
+    "exists": 409,
+    "changed": 412,
+    "too-large": 413,
+    "bad-range": 416,
+    "checksum": 422,
+    "busy": 503,
+    "shutting-down": 503,
+    "timeout": 503,
+    "no-space": 507,
+}
+
+View = Callable[..., Any]  # a coroutine function; django-stubs knows views that return responses only
+
+
+def server_address() -> str:
+    return address_text(settings.SERVER_HOST, settings.SERVER_PORT)
+
+
+def offline_message() -> str:
+    return (
+        f"The file server at {server_address()} is not running. Start it with: python manage.py runfileserver"
+    )
+
+
+class Offline(Exception):
+    """Nobody listens where the file server should be."""
+
+
+async def connect() -> AsyncClient:
+    """A connection on which we may speak for others. Raises ``Offline``."""
+    try:
+        return await AsyncClient.connect(settings.SERVER_HOST, settings.SERVER_PORT, token=relay_token())
+    except (OSError, BadReply) as error:
+        raise Offline from error
+
+
+def speaking_for(request: HttpRequest) -> dict[str, Any]:
+    """The fields that tell the file server on whose behalf we ask."""
+    host, port = request.META.get("REMOTE_ADDR", ""), request.META.get("REMOTE_PORT")
+    client = f"{host}:{port}" if port else host
+    return {"client": client, "via": "web"}
+
+
+def answers_in_sentences(view: View) -> View:
+    """What a person did wrong, and what the file server refuses, becomes a status and one sentence."""
+
+    @wraps(view)
+    async def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            response: HttpResponseBase = await view(request, *args, **kwargs)
+            return response
+        except ErrorReply as error:
+            return sentence(request, HTTP_STATUS.get(error.code, 502), error.message)
+        except Offline:
+            return sentence(request, 503, offline_message())
+        except (ConnectionError, TimeoutError, BadReply):
+            return sentence(request, 502, "The file server broke off the connection; try again.")
+        except PermissionDenied as error:
+            return sentence(request, 403, str(error))
+
+    return answer
+
+
+TITLES = {
+    400: "That cannot be done",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Not like that",
+    409: "The name is taken",
+    412: "The file has changed",
+    413: "Too large",
+    503: "The file server is not available",
+    507: "The disk is full",
+}
+
+
+def sentence(request: HttpRequest, status: int, message: str) -> HttpResponse:
+    """One sentence: a page for a browser that navigates, plain text for scripts and ``curl``."""
+    if "text/html" in request.headers.get("accept", "") and request.method == "GET":
+        context = {"status": status, "title": TITLES.get(status, "That did not work"), "message": message}
+        return render(request, "error.html", context, status=status)
+    return HttpResponse(message + "\n", status=status, content_type="text/plain; charset=utf-8")

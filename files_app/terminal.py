@@ -1,0 +1,59 @@
+"""What the terminal commands share: a connection, progress bars, sentences for what goes wrong."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from django.core.management.base import CommandError
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from fileserver.client import Client
+from fileserver.protocol import BadReply, ErrorReply
+from fileserver.server import address_text
+
+console = Console()
+
+
+@contextlib.contextmanager
+def file_server(options: dict[str, Any]) -> Iterator[Client]:
+    """A connection to ``--host`` and ``--port``; refusals and breaks become a ``CommandError``."""
+    address = address_text(options["host"], options["port"])
+    try:
+        client = Client(options["host"], options["port"])
+    except OSError as error:
+        raise CommandError(
+            f"No file server answers at {address} ({error.strerror or error}). "
+            "Start it with: python manage.py runfileserver"
+        ) from None
+    with client:
+        try:
+            yield client
+        except ErrorReply as error:
+            raise CommandError(error.message) from None
+        except BadReply:
+            raise CommandError(f"What answers at {address} is no file server.") from None
+        except (ConnectionError, TimeoutError) as error:
+            raise CommandError(f"The connection to {address} broke: {error}") from None
+
+
+def progress_bars() -> Progress:
+    """Bars with rate and time left; where there is no terminal nothing is drawn."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )

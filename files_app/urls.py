@@ -1,0 +1,17 @@
+"""The URLs of the site."""
+
+from django.urls import path, re_path
+
+from files_app import views
+
+urlpatterns = [
+    path("", views.index, name="index"),
+    # Any name gets to the file server, which says in a sentence what is wrong with it.
+    re_path(r"^files/(?P<name>[\s\S]+)\Z", views.served_file, name="file"),
+    path("history/", views.history, name="history"),
+    path("history/recent/", views.recent, name="recent"),
+    path("transfers/<int:transfer_id>/cancel/", views.cancel, name="cancel"),
+    path("api/files", views.api_files, name="api-files"),
+    path("api/history", views.api_history, name="api-history"),
+    path("api/status", views.api_status, name="api-status"),
+]

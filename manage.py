@@ -1,0 +1,18 @@
+#!/usr/bin/env python
+"""Django's command line: ``python manage.py help`` lists what it can do."""
+
+import os
+import sys
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cfsite.settings")
+    try:
+        from django.core.management import execute_from_command_line
+    except ImportError:
+        sys.exit("Django is not installed here. Run ./start_all.sh, or: pip install -r requirements.txt")
+    execute_from_command_line(sys.argv)
+
+
+if __name__ == "__main__":
+    main()

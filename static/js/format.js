@@ -1,0 +1,45 @@
+/* Numbers as people read them: the same words as Django's filesizeformat, so that what the server wrote and what
+   scripts write beside it agree. Sizes in bytes, rates in bytes per second, times in seconds. */
+
+const UNITS = ["KB", "MB", "GB", "TB", "PB"];
+const NBSP = "\u00a0";
+
+export function size(bytes) {
+  const whole = Math.trunc(bytes);
+  if (whole < 1024) return `${whole}${NBSP}${whole === 1 ? "byte" : "bytes"}`;
+  let value = whole;
+  let unit = -1;
+  while (value >= 1024 && unit < UNITS.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${value.toFixed(1)}${NBSP}${UNITS[unit]}`;
+}
+
+export const rate = (bytesPerSecond) => `${size(bytesPerSecond || 0)}/s`;
+
+export const count = (number) => number.toLocaleString("en");
+
+/* Rounded down: 100 % is said only of what is whole. */
+export function percent(done, length) {
+  return length > 0 ? Math.min(100, Math.floor((done / length) * 100)) : 100;
+}
+
+export function duration(seconds) {
+  if (seconds < 0.95) return `${seconds.toFixed(2)}${NBSP}s`;
+  if (seconds < 9.95) return `${seconds.toFixed(1)}${NBSP}s`;
+  return wholeDuration(seconds);
+}
+
+export function timeLeft(remaining, bytesPerSecond) {
+  if (!(bytesPerSecond > 0) || remaining <= 0) return "";
+  return `${wholeDuration(Math.ceil(remaining / bytesPerSecond))} left`;
+}
+
+function wholeDuration(seconds) {
+  const s = Math.round(seconds);
+  if (s < 60) return `${s}${NBSP}s`;
+  if (s < 3600) return `${Math.floor(s / 60)}${NBSP}min ${s % 60}${NBSP}s`;
+  if (s < 86400) return `${Math.floor(s / 3600)}${NBSP}h ${Math.floor((s % 3600) / 60)}${NBSP}min`;
+  return `${count(Math.floor(s / 86400))}${NBSP}d ${Math.floor((s % 86400) / 3600)}${NBSP}h`;
+}
