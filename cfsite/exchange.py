@@ -25,10 +25,8 @@ Message = dict[str, Any]
 
 BODY_PIECE = 64 * 1024  # bytes of a request body in one `receive`
 GONE_GRACE = 1.0  # seconds an application has to act on `http.disconnect` before its `send` raises
-DELIVERY_POLL = (
-    0.001,
-    0.05,
-)  # seconds: the first pause between two looks at the kernel's queue, and the longest
+# Seconds: the first pause between two looks at the kernel's queue, and the longest.
+DELIVERY_POLL = (0.001, 0.05)
 
 
 class ClientGone(ConnectionResetError):
@@ -48,11 +46,15 @@ else:
         return 0
 
 
+def buffered(transport: Any) -> int:
+    """Bytes of ours which the system has not taken yet."""
+    return int(len(transport.dataBuffer) - transport.offset + transport._tempDataLen)
+
+
 def unsent(transport: Any) -> int:
     """Bytes of ours which have not reached the peer, as far as this system can tell."""
-    buffered = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
     fd = transport.fileno()
-    return int(buffered + (unsent_in_kernel(fd) if fd >= 0 else 0))
+    return buffered(transport) + (unsent_in_kernel(fd) if fd >= 0 else 0)
 
 
 class FlowRequest(WebRequest):
@@ -67,6 +69,7 @@ class FlowRequest(WebRequest):
         self.writable.set()
         self.ended = asyncio.Event()  # finished or lost: the application has nothing more to do
         self.lost = False
+        self.aborted = False
         self.left_behind: int | None = None  # bytes unsent when the connection went
         self.left_content = False  # the client went with all it was promised, before the application was done
         self.progress = (0, 0)
@@ -103,6 +106,11 @@ class FlowRequest(WebRequest):
         self.handle_reply({"type": "http.response.start", "status": 413, "headers": headers})
         self.handle_reply({"type": "http.response.body", "body": text})
 
+    def tell_length(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """Of a chunked body the length is known by now: the application gets it like any other."""
+        if self.received and not any(name == b"content-length" for name, _ in headers):
+            headers.append((b"content-length", b"%d" % self.received))
+
     async def receive(self) -> Message:
         if not self.body_read:
             await asyncio.sleep(0)  # reading a long body must not keep other requests waiting
@@ -116,7 +124,7 @@ class FlowRequest(WebRequest):
     # The response, from the application to Twisted
 
     def handle_reply(self, message: Message) -> None:
-        if self.finished or self.channel is None:
+        if self.finished or self.aborted or self.channel is None:
             return
         if message.get("type") == "http.response.body" and self._response_started:
             if self.method == b"HEAD" or self.code in http.NO_BODY_CODES:
@@ -202,6 +210,7 @@ class FlowRequest(WebRequest):
 
     def abort(self) -> None:
         """Close with a reset: the client must not take what it has for the whole."""
+        self.aborted = True
         if self.left_content:
             self.connectionLost(Failure(ConnectionAborted()))
         else:

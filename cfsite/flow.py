@@ -6,7 +6,9 @@ Twisted leave these things open; each override here and in `exchange` closes one
 - `send` never waits, so a whole file ends up in memory and its view believes it sent: here `send` waits
   while the transport is full, and who reads nothing for `stall_timeout` seconds is dropped.
 - A view cannot learn whether its bytes arrived: `scope["extensions"]["cfsite.delivered"]` is an async
-  callable that waits and says True or False. Behind a proxy the peer is the proxy.
+  callable that waits and says True or False. Behind a proxy the peer is the proxy. Nor can it say that the
+  rest will not come: `cfsite.abort` resets the connection.
+- A websocket's `send` never waits either: `cfsite.backlog` tells a consumer how many bytes wait for its peer.
 - Form bodies are parsed in memory and copied onto a queue, without any limit: `receive` reads the spooled
   file piece by piece, and `body_limit` is enforced before and while a body comes in.
 - An exception after the first byte leaves the client hanging and ends for good the loop that reaps
@@ -34,7 +36,7 @@ from daphne.server import Server, reactor  # importing Daphne first installs its
 from twisted.internet.defer import Deferred
 from twisted.web.http import HTTPChannel
 
-from cfsite.exchange import ClientGone, FlowRequest, Message
+from cfsite.exchange import ClientGone, FlowRequest, Message, buffered
 
 logger = logging.getLogger(__name__)
 
@@ -122,12 +124,14 @@ class FlowServer(Server):
     def create_application(self, protocol: Any, scope: Message) -> asyncio.Queue[Message] | None:
         queue = None
         if not isinstance(protocol, FlowRequest):
+            scope["extensions"] = {"cfsite.backlog": partial(buffered, protocol.transport)}
             queue = super().create_application(protocol, scope)
         elif self.closing:
             protocol.abort()
         else:
+            protocol.tell_length(scope["headers"])
             scope["asgi"] = {"version": "3.0"}
-            scope["extensions"] = {"cfsite.delivered": protocol.delivered}
+            scope["extensions"] = {"cfsite.delivered": protocol.delivered, "cfsite.abort": protocol.abort}
             send = partial(self.handle_reply, protocol)
             application = self.application(scope=scope, receive=protocol.receive, send=send)
             self.connections[protocol]["application_instance"] = asyncio.ensure_future(application)
@@ -147,7 +151,7 @@ class FlowServer(Server):
         details.pop("application_instance", None)
         connected = "disconnected" not in details and not self.closing
         error = None if task.cancelled() else task.exception()
-        if error is None and connected and isinstance(protocol, FlowRequest):
+        if error is None and connected and isinstance(protocol, FlowRequest) and not protocol.aborted:
             error = RuntimeError(f"The application ended before its response to {protocol.uri!r}")
         if error is not None and not isinstance(error, ClientGone):
             logger.error("Exception inside application: %s", error, exc_info=error)

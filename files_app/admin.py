@@ -6,10 +6,11 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest, StreamingHttpResponse
+from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 
 from files_app.models import File, Transfer
+from files_app.streaming import Streaming
 
 admin.site.site_header = "Concurrent File Server"
 admin.site.site_title = "Concurrent File Server"
@@ -70,9 +71,9 @@ class TransferAdmin(ReadOnlyAdmin):
         return "" if transfer.seconds is None else f"{transfer.seconds:.1f}"
 
     @admin.action(description="Export the selected transfers as CSV", permissions=["view"])
-    def export_as_csv(self, request: HttpRequest, queryset: QuerySet[Transfer]) -> StreamingHttpResponse:
+    def export_as_csv(self, request: HttpRequest, queryset: QuerySet[Transfer]) -> Streaming:
         # An asynchronous generator: under ASGI a plain one would be read whole into memory first.
-        return StreamingHttpResponse(
+        return Streaming(
             csv_lines(queryset),
             content_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": 'attachment; filename="transfers.csv"'},

@@ -4,12 +4,13 @@ Nothing here opens a served file: downloads, uploads and deletes are requests to
 them has a thread there, a limit, a live row and a row in the history.
 """
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from django.core.paginator import Page, Paginator
 from django.db.models import QuerySet, Sum
-from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils.http import content_disposition_header, http_date
@@ -20,8 +21,13 @@ from django.views.decorators.vary import vary_on_headers
 from files_app.access import require_own_page
 from files_app.models import File, Transfer, url_of
 from files_app.relay import answers_in_sentences, connect, sentence, server_address, speaking_for
+from files_app.streaming import Streaming
 from fileserver.aclient import AsyncClient, AsyncDownload
+from fileserver.names import shown
 from fileserver.pacing import SLOW_MOTION
+from fileserver.protocol import ErrorReply
+
+log = logging.getLogger(__name__)
 
 PER_PAGE = 50
 RECENT = 12
@@ -146,20 +152,26 @@ async def _download(request: HttpRequest, name: str) -> HttpResponseBase:
     except BaseException:
         client.close()
         raise
-    response = StreamingHttpResponse(_relay(client, download, request), headers=_headers(download.header))
+    response = Streaming(_relay(client, download, request), headers=_headers(download.header))
     response["Content-Length"] = str(download.length)
     return response
 
 
 async def _relay(client: AsyncClient, download: AsyncDownload, request: HttpRequest) -> AsyncIterator[bytes]:
     """The bytes of a download, and its receipt once the browser's system has them all."""
+    # What the web server adds to ASGI; others, and Django's test client, have neither.
     extensions = getattr(request, "scope", {}).get("extensions", {})
+    delivered, abort = extensions.get("cfsite.delivered"), extensions.get("cfsite.abort")
     try:
         async for piece in download:
             yield piece
-        delivered = extensions.get("cfsite.delivered")
         if delivered is None or await delivered():
             await client.request("RECEIPT", id=download.id)
+    except (ConnectionError, TimeoutError, ErrorReply) as error:
+        log.warning("the download of %s broke off: %s", shown(download.header["name"]), error)
+        if abort is None:
+            raise
+        abort()  # the browser must not take what it has for the whole
     finally:
         client.close()
 
