@@ -2,7 +2,7 @@
 
 The application's `send` ends in `handle_reply` and `drained`, its `receive` is `receive`; Twisted and Daphne
 call the other methods. Private names in use (Twisted 26.10, Daphne 4.2): `_tempDataLen` of a transport,
-`_response_started` of Daphne's request.
+`_networkProducer` of a channel, `_response_started` of Daphne's request.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -18,6 +18,8 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.http_headers import Headers
+
+from cfsite.body import Body
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +64,11 @@ class FlowRequest(WebRequest):
 
     def __init__(self, channel: Any, queued: Any = 0) -> None:
         self.limit: int | None = None  # bytes of body
+        self.stream: Body | None = None  # of a body that goes to the application as it comes in
         self.received = 0  # bytes of body
         self.refused = False
         self.body_read = False
+        self.emptiness_told = False
         self.writable = asyncio.Event()
         self.writable.set()
         self.ended = asyncio.Event()  # finished or lost: the application has nothing more to do
@@ -79,8 +83,24 @@ class FlowRequest(WebRequest):
 
     # The body, from Twisted to the application
 
+    def start_streaming(self) -> None:
+        """Start the application now, with the headers. The body is `cfsite.body`; `receive` shows none."""
+        network = self.channel._networkProducer
+        self.stream = Body(network.pauseProducing, network.resumeProducing)
+        self.body_read = True
+        super().requestReceived(*self.channel.request_line())
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        if self.stream is None:
+            super().requestReceived(command, path, version)
+        else:
+            self.stream.end()
+
     def handleContentChunk(self, data: bytes) -> None:
-        if self.refused:
+        if self.refused or self.finished:
+            return
+        if self.stream is not None:
+            self.stream.feed(data)
             return
         self.received += len(data)
         if self.limit is not None and self.received > self.limit:
@@ -112,6 +132,9 @@ class FlowRequest(WebRequest):
             headers.append((b"content-length", b"%d" % self.received))
 
     async def receive(self) -> Message:
+        if self.stream is not None and not self.emptiness_told:
+            self.emptiness_told = True
+            return {"type": "http.request", "body": b"", "more_body": False}
         if not self.body_read:
             await asyncio.sleep(0)  # reading a long body must not keep other requests waiting
             if not self.ended.is_set():
@@ -126,6 +149,9 @@ class FlowRequest(WebRequest):
     def handle_reply(self, message: Message) -> None:
         if self.finished or self.aborted or self.channel is None:
             return
+        if message.get("type") == "http.response.start" and self.is_early():
+            self.channel.persistent = False
+            message = {**message, "headers": [*message.get("headers", []), (b"Connection", b"close")]}
         if message.get("type") == "http.response.body" and self._response_started:
             if self.method == b"HEAD" or self.code in http.NO_BODY_CODES:
                 message = {"type": "http.response.body"}  # the end; Daphne would put later chunks on the wire
@@ -184,9 +210,18 @@ class FlowRequest(WebRequest):
 
     # Endings
 
+    def is_early(self) -> bool:
+        """Whether an answer comes before the body has: what is left of that is thrown away."""
+        return self.stream is not None and not self.stream.complete
+
     def finish(self) -> None:
         if self.refused:
             self.channel.linger()
+            return
+        if self.is_early():
+            self.finished = True
+            self.channel.linger()
+            self.end()
             return
         if self.producer is not None:
             self.unregisterProducer()
@@ -201,6 +236,8 @@ class FlowRequest(WebRequest):
             self.channel.persistent = False
             return
         self.lost = True
+        if self.stream is not None:
+            self.stream.lose()
         super().connectionLost(reason)
         self.end()
 

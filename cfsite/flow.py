@@ -10,7 +10,8 @@ Twisted leave these things open; each override here and in `exchange` closes one
   rest will not come: `cfsite.abort` resets the connection.
 - A websocket's `send` never waits either: `cfsite.backlog` tells a consumer how many bytes wait for its peer.
 - Form bodies are parsed in memory and copied onto a queue, without any limit: `receive` reads the spooled
-  file piece by piece, and `body_limit` is enforced before and while a body comes in.
+  file piece by piece, and `body_limit` is enforced before and while a body comes in. What `streams_body`
+  names is not even spooled: the application iterates `cfsite.body`, and the browser waits for it.
 - An exception after the first byte leaves the client hanging and ends for good the loop that reaps
   applications: each is judged as it ends here, and a response that cannot be completed is reset, never taken
   for whole.
@@ -62,8 +63,11 @@ class FlowChannel(HTTPChannel):
         request.limit = request.server.body_limit(self._command.decode("ascii", "replace"), path)
         if request.limit is not None and (self.length or 0) > request.limit:
             request.refuse()  # and no "100 Continue"
-        else:
-            super().allHeadersReceived()
+            return
+        super().allHeadersReceived()
+        # Of a chunked body nobody knows the length yet, and an upload has to begin with it.
+        if self.length and request.server.streams_body(self._command.decode("ascii", "replace"), path):
+            request.start_streaming()
 
     def allContentReceived(self) -> None:
         if self.lingering is None:
@@ -104,6 +108,9 @@ class FlowServer(Server):
     # (method, path) → the greatest request body in bytes, None for no limit
     body_limit: Callable[[str, str], int | None] = staticmethod(lambda method, path: BODY_LIMIT)
 
+    # (method, path) → whether the application takes the body from `cfsite.body` as it comes in
+    streams_body: Callable[[str, str], bool] = staticmethod(lambda method, path: False)
+
     closing = False
 
     @property
@@ -132,6 +139,8 @@ class FlowServer(Server):
             protocol.tell_length(scope["headers"])
             scope["asgi"] = {"version": "3.0"}
             scope["extensions"] = {"cfsite.delivered": protocol.delivered, "cfsite.abort": protocol.abort}
+            if protocol.stream is not None:
+                scope["extensions"]["cfsite.body"] = protocol.stream
             send = partial(self.handle_reply, protocol)
             application = self.application(scope=scope, receive=protocol.receive, send=send)
             self.connections[protocol]["application_instance"] = asyncio.ensure_future(application)

@@ -12,3 +12,7 @@ class SiteServer(FlowServer):
         if method == "PUT" and path.startswith("/files/"):
             return settings.MAX_UPLOAD_SIZE or None
         return BODY_LIMIT
+
+    @staticmethod
+    def streams_body(method: str, path: str) -> bool:
+        return method == "PUT" and path.startswith("/files/")

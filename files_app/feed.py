@@ -7,12 +7,13 @@ news is encoded once, numbered, and sent to a group of this process. A refused c
 import asyncio
 import json
 import logging
+from contextlib import aclosing
 from typing import Any
 from uuid import uuid4
 
 from channels.layers import get_channel_layer
 
-from files_app.relay import Offline, connect, offline_message, server_address
+from files_app.relay import Offline, connect, server_address
 from fileserver.aclient import AsyncClient
 from fileserver.protocol import BadReply, ErrorReply
 
@@ -33,6 +34,7 @@ class Feed:
         self._known = asyncio.Event()
         self._number = 0
         self._online = False
+        self._reason = ""
         self._status: dict[str, Any] = {}
         self._transfers: dict[int, dict[str, Any]] = {}
 
@@ -59,7 +61,7 @@ class Feed:
     def snapshot(self) -> tuple[int, str]:
         """The number of the last news, and the whole state after it as the text for a websocket."""
         if not self._online:
-            return self._number, _encode(online=False, full=True, message=offline_message())
+            return self._number, _encode(online=False, full=True, message=self._reason)
         state = {"status": self._status, "transfers": list(self._transfers.values())}
         return self._number, _encode(online=True, full=True, **state, ended=[], files_changed=False)
 
@@ -69,29 +71,28 @@ class Feed:
         while True:
             try:
                 client = await connect()
-            except (Offline, ErrorReply, TimeoutError):
-                await self._lost()
+            except Offline as error:
+                await self._lost(str(error))
             else:
                 try:
                     await self._follow(client)
                 except (ConnectionError, TimeoutError, BadReply, ErrorReply):
-                    await self._lost()
+                    await self._lost(f"The connection to the file server at {server_address()} broke.")
                 except Exception:
                     log.exception("the live feed stumbled")
-                    await self._lost()
+                    await self._lost("The live feed stumbled; the log of the site says why.")
                 finally:
                     client.close()
             await asyncio.sleep(RECONNECT)
 
     async def _follow(self, client: AsyncClient) -> None:
-        lines = client.watch()
-        while True:
-            line = await asyncio.wait_for(anext(lines), SILENCE)
-            returned = not self._online and self._known.is_set()
-            self._absorb(line)
-            # After an outage the folder and the history may both be other than what the pages show.
-            line["files_changed"] = line["files_changed"] or returned
-            await self._tell(_encode(online=True, **{key: line[key] for key in line if key != "type"}))
+        async with aclosing(client.watch()) as lines:
+            while True:
+                line = await asyncio.wait_for(anext(lines), SILENCE)
+                # After an outage the folder and the history may both be other than what the pages show.
+                line["files_changed"] = line["files_changed"] or (not self._online and self._known.is_set())
+                self._absorb(line)
+                await self._tell(_encode(online=True, **{key: line[key] for key in line if key != "type"}))
 
     def _absorb(self, line: dict[str, Any]) -> None:
         if line["full"]:
@@ -102,11 +103,11 @@ class Feed:
         self._status = line["status"]
         self._online = True
 
-    async def _lost(self) -> None:
-        if self._online or not self._known.is_set():
-            self._online = False
+    async def _lost(self, reason: str) -> None:
+        if self._online or not self._known.is_set() or reason != self._reason:
+            self._online, self._reason = False, reason
             self._transfers.clear()
-            await self._tell(_encode(online=False, full=True, message=offline_message()))
+            await self._tell(_encode(online=False, full=True, message=reason))
 
     async def _tell(self, text: str) -> None:
         self._number += 1

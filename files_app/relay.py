@@ -1,5 +1,6 @@
 """How the site speaks to the file server, and what the server's answers mean over HTTP."""
 
+import asyncio
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -41,22 +42,31 @@ def server_address() -> str:
     return address_text(settings.SERVER_HOST, settings.SERVER_PORT)
 
 
-def offline_message() -> str:
-    return (
-        f"The file server at {server_address()} is not running. Start it with: python manage.py runfileserver"
-    )
+CONNECT_SECONDS = 5.0
 
 
 class Offline(Exception):
-    """Nobody listens where the file server should be."""
+    """The file server cannot be used now; the text is a sentence that says what to do."""
 
 
 async def connect() -> AsyncClient:
     """A connection on which we may speak for others. Raises ``Offline``."""
+    address = server_address()
     try:
-        return await AsyncClient.connect(settings.SERVER_HOST, settings.SERVER_PORT, token=relay_token())
-    except (OSError, BadReply) as error:
-        raise Offline from error
+        async with asyncio.timeout(CONNECT_SECONDS):
+            return await AsyncClient.connect(settings.SERVER_HOST, settings.SERVER_PORT, token=relay_token())
+    except TimeoutError as error:
+        raise Offline(f"The file server at {address} does not answer. Restart it.") from error
+    except OSError as error:
+        hint = "Start it with: python manage.py runfileserver"
+        raise Offline(f"The file server at {address} is not running. {hint}") from error
+    except BadReply as error:
+        raise Offline(f"What answers at {address} is not the file server. Look at SERVER_PORT.") from error
+    except ErrorReply as error:
+        if error.code == "denied":
+            hint = "Give both the same SECRET_KEY, and restart them."
+            raise Offline(f"The file server at {address} does not know this site. {hint}") from error
+        raise Offline(error.message) from error
 
 
 def speaking_for(request: HttpRequest) -> dict[str, Any]:
@@ -76,8 +86,8 @@ def answers_in_sentences(view: View) -> View:
             return response
         except ErrorReply as error:
             return sentence(request, HTTP_STATUS.get(error.code, 502), error.message)
-        except Offline:
-            return sentence(request, 503, offline_message())
+        except Offline as error:
+            return sentence(request, 503, str(error))
         except (ConnectionError, TimeoutError, BadReply):
             return sentence(request, 502, "The file server broke off the connection; try again.")
         except PermissionDenied as error:

@@ -159,8 +159,7 @@ async def _download(request: HttpRequest, name: str) -> HttpResponseBase:
 
 async def _relay(client: AsyncClient, download: AsyncDownload, request: HttpRequest) -> AsyncIterator[bytes]:
     """The bytes of a download, and its receipt once the browser's system has them all."""
-    # What the web server adds to ASGI; others, and Django's test client, have neither.
-    extensions = getattr(request, "scope", {}).get("extensions", {})
+    extensions = _extensions(request)
     delivered, abort = extensions.get("cfsite.delivered"), extensions.get("cfsite.abort")
     try:
         async for piece in download:
@@ -210,8 +209,19 @@ async def _upload(request: HttpRequest, name: str) -> HttpResponse:
 
 
 async def _body(request: HttpRequest) -> AsyncIterator[bytes]:
+    """As it comes in, where the web server can do that; else from where Django has put it."""
+    stream = _extensions(request).get("cfsite.body")
+    if stream is not None:
+        async for piece in stream:
+            yield piece
     while piece := request.read(PIECE):
         yield piece
+
+
+def _extensions(request: HttpRequest) -> dict[str, Any]:
+    """What the web server adds to ASGI; others, and Django's test client, have nothing of it."""
+    extensions: dict[str, Any] = getattr(request, "scope", {}).get("extensions", {})
+    return extensions
 
 
 async def _delete(request: HttpRequest, name: str) -> HttpResponse:

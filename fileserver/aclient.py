@@ -5,7 +5,7 @@ server's thread wait, so nothing piles up on the way.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from fileserver.client import CHUNK, TIMEOUT, Incomplete
@@ -88,7 +88,7 @@ class AsyncClient:
             pass  # the server may have said why before it closed: read it
         return await self._read_reply()
 
-    async def watch(self) -> AsyncIterator[Fields]:
+    async def watch(self) -> AsyncGenerator[Fields, None]:
         """Event lines, without end. Nothing else can be asked on this connection afterwards."""
         await self.request("WATCH")
         while True:
