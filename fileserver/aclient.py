@@ -41,7 +41,8 @@ class AsyncClient:
     @classmethod
     async def connect(cls, host: str, port: int, *, token: str | None = None) -> "AsyncClient":
         """Raises ``OSError`` when nobody listens there."""
-        reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port, limit=4 * CHUNK), TIMEOUT)
+        async with asyncio.timeout(TIMEOUT):
+            reader, writer = await asyncio.open_connection(host, port, limit=4 * CHUNK)
         client = cls(reader, writer)
         if token is not None:
             try:
@@ -81,7 +82,8 @@ class AsyncClient:
                 # Bytes beyond the size would be read as requests.
                 self._writer.write(piece[:left])
                 left -= min(left, len(piece))
-                await asyncio.wait_for(self._writer.drain(), TIMEOUT)
+                async with asyncio.timeout(TIMEOUT):
+                    await self._writer.drain()
             if left:
                 raise Incomplete(f"The source ended with {left} of {size} bytes missing.")
         except (BrokenPipeError, ConnectionResetError):
@@ -97,10 +99,11 @@ class AsyncClient:
                 parse_reply(line)
             yield parse_bare(line)
 
-    # --- the wire
+    # --- the wire: not with ``wait_for``, which before Python 3.12 forgets a cancel that comes with the bytes
 
     async def _read(self, most: int) -> bytes:
-        data = await asyncio.wait_for(self._reader.read(most), TIMEOUT)
+        async with asyncio.timeout(TIMEOUT):
+            data = await self._reader.read(most)
         if not data:
             raise Incomplete("The file server closed the connection before the last byte.")
         return data
@@ -110,7 +113,8 @@ class AsyncClient:
 
     async def _read_line(self) -> bytes:
         try:
-            line = await asyncio.wait_for(self._reader.readuntil(b"\n"), TIMEOUT)
+            async with asyncio.timeout(TIMEOUT):
+                line = await self._reader.readuntil(b"\n")
         except asyncio.IncompleteReadError:
             raise Incomplete("The file server closed the connection.") from None
         return line[:-1]

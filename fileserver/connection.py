@@ -237,13 +237,16 @@ class Connection:
             check()
             begun = time.monotonic()
             if self.wait(events, delay):
+                if not events:  # broken: what is in the queue is lost, but Linux goes on counting it
+                    check()
+                    raise PeerGone("The connection was reset before the last byte was acknowledged.")
                 events = 0  # the next request has come, often with the acknowledgement; once is enough
             guard.waited(time.monotonic() - begun)
             before, left = left, self._unacknowledged()
             if left < before:
                 guard.moved(before - left)
             delay = min(delay * 2, 0.02)
-        # A reset empties the queue too: only a whole connection means that the bytes arrived.
+        # Only a whole connection means that the bytes arrived.
         check()
         if self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             raise PeerGone("The connection was reset before the last byte was acknowledged.")

@@ -48,17 +48,18 @@ def shown(name: str, limit: int = 80) -> str:
 
 
 def numbered(name: str, number: int) -> str:
-    """``week/big.iso`` with number 1 is ``week/big (1).iso``; the last part keeps to 255 bytes."""
+    """``week/big.iso`` with number 1 is ``week/big (1).iso``; shortened to what a name may have in bytes."""
     folder, slash, last = name.rpartition("/")
     stem, dot, extension = last.rpartition(".")
     if not stem:
         stem, dot, extension = last, "", ""
     tail = f" ({number}){dot}{extension}"
-    room = MAX_PART_BYTES - len(tail.encode())
+    most = min(MAX_PART_BYTES, MAX_NAME_BYTES - len(f"{folder}{slash}".encode()))
+    room = most - len(tail.encode())
     if room < 1:  # an extension that fills the whole part: number the end instead
         stem, tail = last, f" ({number})"
-        room = MAX_PART_BYTES - len(tail.encode())
-    shortened = stem.encode()[:room].decode("utf-8", "ignore")
+        room = most - len(tail.encode())
+    shortened = stem.encode()[: max(0, room)].decode("utf-8", "ignore")
     return f"{folder}{slash}{shortened}{tail}"
 
 

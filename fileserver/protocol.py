@@ -159,7 +159,7 @@ def _text(field: str, value: Any) -> str:
     return value
 
 
-_NUMBER = re.compile(r"-?[0-9]{1,1000}", re.ASCII)
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,999})", re.ASCII)
 
 
 def _count(field: str, value: Any, most: int = MAX_NUMBER) -> int:
@@ -179,7 +179,10 @@ def _json_count(field: str, value: Any, most: int = MAX_NUMBER) -> int:
 
 
 def _list_limit(field: str, value: Any) -> int:
-    return _json_count(field, value, MAX_LIST)
+    count = _json_count(field, value, MAX_LIST)
+    if not count:  # a client that pages would ask for the same for ever
+        raise ErrorReply("bad-range", f"The field '{field}' must be from 1 to {MAX_LIST}.")
+    return count
 
 
 def _pace(field: str, value: Any) -> Pace | None:

@@ -45,11 +45,15 @@ class RateMeter:
 
     def rate(self, total: int, now: float) -> float:
         samples = self._samples
-        if now - samples[-1][0] >= TICK / 2:
+        since = now - samples[-1][0]
+        if since >= TICK / 2:
             samples.append((now, total))
-        while len(samples) > 2 and now - samples[1][0] >= RATE_WINDOW:
+        while len(samples) > 1 and now - samples[1][0] >= RATE_WINDOW:
             samples.popleft()
         then, before = samples[0]
+        if since >= RATE_WINDOW:
+            # Nobody has looked for so long: this once the mean must do, but it must not blur what follows.
+            samples.popleft()
         return round((total - before) / max(now - then, TICK), 1)
 
 

@@ -129,12 +129,13 @@ class Session:
     def _next_line(self, silence: float) -> bytes | None:
         line = None
         try:
-            if not self._stopping:
+            if not self._stopping or self._unreceipted:
                 line = self.connection.read_line(silence, self.service.limits.line)
         except ErrorReply:
             if not self._stopping:  # else it broke off because we stopped reading
                 raise
-        if self._stopping:
+        # A transfer that waits for its receipt still runs: its request may come.
+        if self._stopping and (line is None or not self._unreceipted):
             raise ErrorReply("shutting-down", "The server is shutting down.")
         return line
 

@@ -1,0 +1,93 @@
+"""What every test must leave as it found it: threads and file descriptors.
+
+A leaked thread or socket shows itself only under load; here the test that leaks it fails, with the names of
+what it has left.
+"""
+
+import gc
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no failure: properties are about values, not about time.
+settings.register_profile(
+    "house", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("house")
+
+SECONDS = 5.0  # within which what a test has started must be gone
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing_behind() -> Iterator[None]:
+    threads, descriptors = set(threading.enumerate()), _descriptors()
+    yield
+    _close_database_connections()
+    deadline = time.monotonic() + SECONDS
+    while left := _left(threads, descriptors):
+        if time.monotonic() > deadline:
+            pytest.fail(f"The test has left behind: {left}", pytrace=False)
+        # Garbage that was never closed says so itself: a ResourceWarning, which is an error here.
+        gc.collect()
+        time.sleep(0.01)
+
+
+def _left(threads: set[threading.Thread], descriptors: dict[str, str]) -> str:
+    """What is there that was not before, as a sentence; empty if there is nothing."""
+    new_threads = set(threading.enumerate()) - threads - _threads_that_stay()
+    if new_threads:
+        return "threads " + ", ".join(sorted(thread.name for thread in new_threads))
+    now = _descriptors()
+    if len(now) <= len(descriptors):
+        return ""
+    new = sorted(f"{fd} → {target}" for fd, target in now.items() if descriptors.get(fd) != target)
+    return f"{len(now) - len(descriptors)} of the file descriptors " + ", ".join(new)
+
+
+def _descriptors() -> dict[str, str]:
+    """Number and target of each open descriptor; empty where the system does not tell."""
+    found = {}
+    try:
+        for fd in os.listdir("/proc/self/fd"):
+            try:
+                found[fd] = os.readlink(f"/proc/self/fd/{fd}")
+            except FileNotFoundError:  # the one of the listing itself
+                continue
+    except FileNotFoundError:
+        pass
+    return found
+
+
+def _threads_that_stay() -> set[threading.Thread]:
+    """asgiref keeps one thread for all code that must stay in one thread: made once, used until the end."""
+    executor = _asgiref_executor()
+    return set(executor._threads) if executor else set()
+
+
+def _asgiref_executor():  # type: ignore[no-untyped-def]
+    module = sys.modules.get("asgiref.sync")
+    return module and module.SyncToAsync.single_thread_executor
+
+
+def _close_database_connections() -> None:
+    """Where Django is in use, its connections of this thread and of asgiref's are closed, not leaked."""
+    conf = sys.modules.get("django.conf")
+    if conf is None or not conf.settings.configured or "django.db" not in sys.modules:
+        return
+    _close_idle_connections()
+    executor = _asgiref_executor()
+    if executor and executor._threads:
+        executor.submit(_close_idle_connections).result(SECONDS)
+
+
+def _close_idle_connections() -> None:
+    from django.db import connections
+
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:  # that of a TestCase class goes on to its next test
+            connection.close()

@@ -1,0 +1,184 @@
+"""The asyncio client against a real server."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fileserver.aclient import AsyncClient
+from fileserver.client import Incomplete
+from fileserver.events import TransferStarted
+from fileserver.protocol import ErrorReply
+from fileserver.session import GUEST, Grant
+from tests.servers import Running, numbered_bytes, run_server, sha256, wait_until
+
+
+def authorize(token: str | None, address: str) -> Grant | None:
+    if token is None:
+        return GUEST
+    return Grant("site", GUEST.rights, relay=True) if token == "secret" else None
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    with run_server(tmp_path, authorize=authorize) as running:
+        yield running
+
+
+def with_client(
+    running: Running, work: Callable[[AsyncClient], Coroutine[Any, Any, Any]], token: str | None = None
+) -> Any:
+    async def main() -> Any:
+        async with await AsyncClient.connect(*running.address, token=token) as client:
+            return await asyncio.wait_for(work(client), 10)
+
+    return asyncio.run(main())
+
+
+async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+@pytest.mark.parametrize("size", [0, 5, 3_000_000])
+def test_a_download_arrives_whole_and_the_connection_goes_on(
+    running: Running, tmp_path: Path, size: int
+) -> None:
+    data = numbered_bytes(size)
+    (tmp_path / "a").write_bytes(data)
+
+    async def work(client: AsyncClient) -> None:
+        download = await client.get("a")
+        assert (download.length, download.header["size"]) == (size, size)
+        assert b"".join([piece async for piece in download]) == data
+        assert (await client.request("RECEIPT", id=download.id, sha256=sha256(data)))["verified"]
+
+    with_client(running, work)
+
+
+def test_a_relayed_download_is_complete_with_its_receipt(running: Running, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+
+    async def work(client: AsyncClient) -> None:
+        download = await client.get("a", via="web", client="10.0.0.7:1", user="ann")
+        assert [piece async for piece in download] == [b"abc"]
+        await client.request("RECEIPT", id=download.id)
+
+    with_client(running, work, "secret")
+    assert running.events.ending(1).outcome == "complete"
+    assert running.events.of(TransferStarted)[0].user == "ann"
+
+
+def test_a_view_that_is_cancelled_cuts_the_download(running: Running, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(20_000_000))
+
+    async def work(client: AsyncClient) -> None:
+        async def view() -> None:
+            try:
+                async for _ in await client.get("a", via="web"):
+                    reading.set()
+                    await asyncio.Event().wait()
+            finally:
+                client.close()
+
+        reading = asyncio.Event()
+        task = asyncio.create_task(view())
+        await reading.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with_client(running, work, "secret")
+    ending = running.events.ending(1)
+    assert (ending.outcome, ending.error) == ("aborted", "disconnected")
+
+
+def test_who_reads_slowly_makes_the_server_wait(running: Running, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(50_000_000))
+
+    async def work(client: AsyncClient) -> int:
+        download = await client.get("a")
+        transfer = running.live()
+        before = -1
+        while before != transfer.done:  # until nothing moves any more
+            before = transfer.done
+            await asyncio.sleep(0.2)
+        assert before < 50_000_000
+        return sum([len(piece) async for piece in download])
+
+    assert with_client(running, work) == 50_000_000
+
+
+def test_an_upload_arrives_whole(running: Running, tmp_path: Path) -> None:
+    async def work(client: AsyncClient) -> None:
+        end = await client.put("a", 6, pieces(b"abc", b"", b"def"), sha256=sha256(b"abcdef"))
+        assert end["size"] == 6
+        assert (await client.put("a", 1, pieces(b"x"), exists="rename"))["name"] == "a (1)"
+
+    with_client(running, work)
+    assert (tmp_path / "a").read_bytes() == b"abcdef"
+
+
+def test_a_source_longer_than_its_size_sends_no_request(running: Running, tmp_path: Path) -> None:
+    async def work(client: AsyncClient) -> None:
+        await client.put("a", 3, pieces(b"ab", b"c\nDELETE a\n", b"QUIT\n"))
+        assert (await client.request("STAT", name="a"))["size"] == 3
+
+    with_client(running, work)
+
+
+def test_a_source_shorter_than_its_size_is_incomplete(running: Running) -> None:
+    async def work(client: AsyncClient) -> None:
+        with pytest.raises(Incomplete):
+            await client.put("a", 4, pieces(b"abc"))
+
+    with_client(running, work)
+    assert running.events.ending(1).outcome == "aborted"
+
+
+def test_an_upload_that_is_refused_says_why(running: Running) -> None:
+    async def work(client: AsyncClient) -> None:
+        with pytest.raises(ErrorReply) as refusal:
+            await client.put("a", 3, pieces(b"abc"), sha256="0" * 64)
+        assert refusal.value.code == "checksum"
+
+    with_client(running, work)
+
+
+def test_a_server_that_goes_leaves_the_download_incomplete(running: Running, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(20_000_000))
+
+    async def work(client: AsyncClient) -> None:
+        download = await client.get("a")
+        await asyncio.to_thread(running.server.shutdown, 0)
+        with pytest.raises((Incomplete, ConnectionError)):
+            async for _ in download:
+                pass
+        with pytest.raises((Incomplete, ConnectionError)):
+            await client.request("PING")
+
+    with_client(running, work)
+
+
+def test_a_watcher_gets_lines_until_the_server_goes(running: Running) -> None:
+    async def work(client: AsyncClient) -> None:
+        lines = client.watch()
+        assert (await anext(lines))["full"]
+        await asyncio.to_thread(running.server.shutdown, 0)
+        with pytest.raises(ErrorReply) as refusal:
+            async for _ in lines:
+                pass
+        assert refusal.value.code == "shutting-down"
+
+    with_client(running, work)
+
+
+def test_a_wrong_token_leaves_nothing_open(running: Running) -> None:
+    async def work(client: AsyncClient) -> None:
+        raise AssertionError
+
+    with pytest.raises(ErrorReply):
+        with_client(running, work, "wrong")
+    wait_until(lambda: running.server.registry.ping()["clients"] == 0)

@@ -1,0 +1,415 @@
+"""Lines and bytes over a real pair of sockets, and each way in which a wait ends."""
+
+import contextlib
+import errno
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from fileserver import connection as module
+from fileserver.connection import Connection, PeerGone, Stalled, StallGuard
+from fileserver.protocol import ErrorReply, ForeignProtocol
+from tests.servers import wait_until
+
+Pair = tuple[Connection, socket.socket]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        peer = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+    peer.settimeout(5)
+    with ours, peer:
+        yield Connection(ours, "peer", stall_seconds=5), peer
+
+
+@contextlib.contextmanager
+def in_thread(work: Callable[[], object]) -> Iterator[threading.Thread]:
+    thread = threading.Thread(target=work, name="Worker")
+    thread.start()
+    try:
+        yield thread
+    finally:
+        thread.join()
+
+
+def cpu_seconds_of(work: Callable[[], object]) -> float:
+    begun = time.process_time()
+    work()
+    return time.process_time() - begun
+
+
+# --- lines
+
+
+def test_lines_are_handed_out_one_by_one_without_their_ends(pair: Pair) -> None:
+    connection, peer = pair
+    peer.sendall(b"one\ntwo \r\n\nfour\r\r\nfive")
+    assert [connection.read_line(5) for _ in range(4)] == [b"one", b"two ", b"", b"four\r"]
+    peer.sendall(b"!\n")
+    assert connection.read_line(5) == b"five!"
+
+
+def test_a_line_may_come_a_byte_at_a_time(pair: Pair) -> None:
+    connection, peer = pair
+
+    def dribble() -> None:
+        for byte in b"PING now\n":
+            peer.sendall(bytes([byte]))
+
+    with in_thread(dribble):
+        assert connection.read_line(5) == b"PING now"
+
+
+def test_a_peer_that_closes_between_two_lines_is_no_error(pair: Pair) -> None:
+    connection, peer = pair
+    peer.sendall(b"one\n")
+    peer.shutdown(socket.SHUT_WR)
+    assert connection.read_line(5) == b"one"
+    assert connection.read_line(5) is None
+
+
+def test_a_peer_that_closes_in_a_line_is_told_so_and_there_is_no_next_line(pair: Pair) -> None:
+    connection, peer = pair
+    peer.sendall(b"PIN")
+    peer.shutdown(socket.SHUT_WR)
+    with pytest.raises(ErrorReply) as refusal:
+        connection.read_line(5)
+    assert refusal.value.code == "bad-request"
+    assert refusal.value.closes
+
+
+def test_a_reset_is_a_peer_that_is_gone(pair: Pair) -> None:
+    connection, peer = pair
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+    with pytest.raises(PeerGone):
+        connection.read_line(5)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_line_of_8192_bytes_is_read(pair: Pair, end: bytes) -> None:
+    connection, peer = pair
+    line = b"x" * (8192 - (len(end) - 1))
+    peer.sendall(line + end)
+    assert connection.read_line(5) == line
+
+
+@pytest.mark.parametrize("data", [b"x" * 8193 + b"\n", b"x" * 9000 + b"\n", b"x" * 8193, b"x" * 100_000])
+def test_a_longer_line_is_too_long_whether_it_ends_or_not(pair: Pair, data: bytes) -> None:
+    connection, peer = pair
+    with in_thread(lambda: peer.sendall(data)):
+        with pytest.raises(ErrorReply) as refusal:
+            connection.read_line(5)
+        connection.wake()
+    assert refusal.value.code == "too-long"
+
+
+def test_silence_before_a_line_is_a_timeout(pair: Pair) -> None:
+    with pytest.raises(ErrorReply) as refusal:
+        pair[0].read_line(0.02)
+    assert refusal.value.code == "timeout"
+
+
+def test_a_line_that_does_not_come_to_its_end_is_a_timeout(pair: Pair) -> None:
+    connection, peer = pair
+    peer.sendall(b"PIN")
+    with pytest.raises(ErrorReply) as refusal:
+        connection.read_line(idle=60, line_seconds=0.02)
+    assert refusal.value.code == "timeout"
+
+
+def test_a_dripping_line_is_a_timeout_too(pair: Pair) -> None:
+    connection, peer = pair
+    over = threading.Event()
+
+    def drip() -> None:
+        while not over.wait(0.01):
+            with contextlib.suppress(OSError):
+                peer.sendall(b"x")
+
+    with in_thread(drip):
+        begun = time.monotonic()
+        with pytest.raises(ErrorReply) as refusal:
+            connection.read_line(idle=60, line_seconds=0.2)
+        over.set()
+    assert refusal.value.code == "timeout"
+    assert time.monotonic() - begun < 3
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST / HTTP/1.0\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"\x16\x03",
+        b"SSH-2.0-x\r\n",
+        b"SSH-",
+    ],
+)
+def test_another_protocol_is_known_as_soon_as_it_shows(pair: Pair, data: bytes) -> None:
+    connection, peer = pair
+    peer.sendall(data)
+    with pytest.raises(ForeignProtocol):
+        connection.read_line(5)
+
+
+# --- bytes
+
+
+def test_bytes_behind_a_line_are_handed_out_first(pair: Pair) -> None:
+    connection, peer = pair
+    peer.sendall(b"PUT\nabcdef")
+    assert connection.read_line(5) == b"PUT"
+    assert connection.has_input()
+    buffer, got = memoryview(bytearray(4)), b""
+    while len(got) < 6:
+        count = connection.receive_into(buffer, StallGuard())
+        got += buffer[:count]
+    assert got == b"abcdef"
+    assert not connection.has_input()
+    peer.sendall(b"ghi")
+    assert connection.receive_into(buffer, StallGuard()) == 3
+
+
+def test_a_peer_that_closes_before_its_last_byte_is_gone(pair: Pair) -> None:
+    connection, peer = pair
+    peer.close()
+    with pytest.raises(PeerGone):
+        connection.receive_into(memoryview(bytearray(4)), StallGuard())
+
+
+def test_all_bytes_are_sent_however_slowly_they_are_read(pair: Pair) -> None:
+    connection, peer = pair
+    data = bytes(range(256)) * 20_000
+    with in_thread(lambda: connection.send(data)):
+        got = bytearray()
+        while len(got) < len(data):
+            got += peer.recv(100_000)
+    assert bytes(got) == data
+
+
+def test_a_peer_that_takes_nothing_is_stalled(pair: Pair) -> None:
+    connection, _ = pair
+    with pytest.raises(Stalled):
+        connection.send(bytes(50_000_000), StallGuard(limit=0.05))
+
+
+def test_a_peer_that_gives_nothing_is_stalled(pair: Pair) -> None:
+    with pytest.raises(Stalled):
+        pair[0].receive_into(memoryview(bytearray(4)), StallGuard(limit=0.05))
+
+
+def test_a_peer_that_closes_while_it_is_sent_to_is_gone(pair: Pair) -> None:
+    connection, peer = pair
+    with in_thread(peer.close), pytest.raises(PeerGone):
+        connection.send(bytes(50_000_000))
+
+
+def test_an_error_of_the_file_is_no_peer_that_is_gone(pair: Pair) -> None:
+    def broken_disk() -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(OSError, match="Input") as error:
+        pair[0].send_some(broken_disk, StallGuard())
+    assert not isinstance(error.value, PeerGone)
+
+
+def test_a_check_ends_a_send_before_its_next_byte(pair: Pair) -> None:
+    def check() -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        pair[0].send(b"x", check=check)
+    with pytest.raises(InterruptedError):
+        pair[0].receive_into(memoryview(bytearray(1)), StallGuard(), check)
+
+
+def test_whether_the_peer_has_closed_is_seen_past_what_it_sends(pair: Pair) -> None:
+    connection, peer = pair
+    assert not connection.has_closed()
+    peer.sendall(b"noise")
+    wait_until(connection.has_input)
+    assert not connection.has_closed()
+    peer.close()
+    wait_until(connection.has_closed)
+
+
+def test_whether_the_peer_has_reset_is_seen(pair: Pair) -> None:
+    connection, peer = pair
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+    wait_until(connection.has_closed)
+
+
+# --- acknowledgement
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells")
+def test_bytes_are_acknowledged_when_the_peers_system_has_them(pair: Pair) -> None:
+    connection, peer = pair
+    connection.send(b"x" * 1000)
+    connection.wait_acknowledged(StallGuard(limit=5))
+    assert connection._unacknowledged() == 0
+    assert peer.recv(1000)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells")
+def test_bytes_that_our_system_has_taken_but_the_peer_has_not_are_waited_for(pair: Pair) -> None:
+    connection, peer = pair
+    _fill(connection)
+    with pytest.raises(Stalled):
+        connection.wait_acknowledged(StallGuard(limit=0.05))
+    with in_thread(lambda: connection.wait_acknowledged(StallGuard(limit=5))):
+        _drain(peer, connection)
+
+
+def _fill(connection: Connection) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            connection.sock.send(bytes(1 << 20))
+
+
+def _drain(peer: socket.socket, connection: Connection) -> None:
+    while connection._unacknowledged():
+        peer.recv(1 << 20)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells")
+def test_a_reset_that_empties_the_queue_is_no_acknowledgement(pair: Pair) -> None:
+    connection, peer = pair
+    _fill(connection)
+    peer.close()  # with bytes unread: a reset
+    with pytest.raises(PeerGone):
+        connection.wait_acknowledged(StallGuard(limit=5))
+
+
+def test_where_the_system_does_not_tell_what_it_has_taken_must_do(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "fcntl", None)
+    connection, _ = pair
+    _fill(connection)
+    connection.wait_acknowledged(StallGuard(limit=0.05))
+
+
+# --- stalls
+
+
+def test_a_guard_counts_silence_from_the_last_byte() -> None:
+    guard = StallGuard(limit=60, floor=0)
+    guard.waited(59)
+    assert guard.patience == 1
+    guard.moved(1)
+    assert guard.patience == 60
+    guard.waited(59)
+    with pytest.raises(Stalled):
+        guard.waited(1)
+
+
+def test_a_guard_refuses_less_than_the_floor_on_average() -> None:
+    guard = StallGuard(limit=60, floor=100)
+    for _ in range(59):
+        guard.waited(1)
+        guard.moved(99)
+    with pytest.raises(Stalled):
+        guard.waited(1)
+
+
+def test_a_guard_lets_the_floor_itself_pass() -> None:
+    guard = StallGuard(limit=60, floor=100)
+    for _ in range(600):
+        guard.moved(100)
+        guard.waited(1)
+
+
+# --- waits that another thread ends
+
+
+@pytest.mark.parametrize("end", [Connection.wake, Connection.stop_reading])
+def test_another_thread_ends_a_wait_for_a_line(pair: Pair, end: Callable[[Connection], None]) -> None:
+    connection, _ = pair
+    lines: list[bytes | None] = []
+    with in_thread(lambda: lines.append(connection.read_line(60))):
+        end(connection)
+    assert lines == [None]
+
+
+def test_another_thread_ends_a_send(pair: Pair) -> None:
+    connection, _ = pair
+    ends: list[type[BaseException]] = []
+
+    def send() -> None:
+        try:
+            connection.send(bytes(50_000_000))
+        except PeerGone as error:
+            ends.append(type(error))
+
+    with in_thread(send):
+        wait_until(lambda: not module._poll(connection.sock, module.WRITABLE, 0))
+        connection.wake()
+    assert ends == [PeerGone]
+
+
+def test_who_has_stopped_reading_can_still_send(pair: Pair) -> None:
+    connection, peer = pair
+    connection.stop_reading()
+    assert connection.read_line(5) is None
+    connection.send(b"goodbye\n")
+    assert peer.recv(100) == b"goodbye\n"
+
+
+def test_who_has_stopped_reading_waits_for_a_slow_peer_without_using_the_processor(pair: Pair) -> None:
+    connection, _ = pair
+    connection.stop_reading()
+
+    def send() -> None:
+        with pytest.raises(Stalled):
+            connection.send(bytes(50_000_000), StallGuard(limit=0.5))
+
+    assert cpu_seconds_of(send) < 0.3
+
+
+# --- closing
+
+
+def test_a_last_reply_arrives_though_input_lies_unread(pair: Pair) -> None:
+    connection, peer = pair
+    peer.sendall(b"x" * 100_000)
+    wait_until(connection.has_input)
+    connection.send(b"ERR\n")
+    with in_thread(connection.close):
+        got = b""
+        while data := peer.recv(100):
+            got += data
+        peer.close()
+    assert got == b"ERR\n"
+
+
+def test_a_close_lingers_for_a_moment_only(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LINGER_SECONDS", 0.05)
+    connection, peer = pair
+    begun = time.monotonic()
+    connection.close()
+    assert 0.04 < time.monotonic() - begun < 2
+    assert peer.recv(10) == b""
+
+
+def test_a_close_takes_no_endless_stream(pair: Pair) -> None:
+    connection, peer = pair
+
+    def flood() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                peer.sendall(bytes(100_000))
+
+    with in_thread(flood):
+        connection.close()
+    assert connection.sock.fileno() == -1

@@ -1,0 +1,749 @@
+"""The served folder, with ``dir_fd`` and without: what may be had, what may be made, and nothing outside."""
+
+import errno
+import hashlib
+import logging
+import os
+import shutil
+import stat
+import sys
+import threading
+import time
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fileserver.protocol import ErrorReply
+from fileserver.storage import HAS_DIR_FD, PARTIALS, FolderError, Storage, Upload
+from tests.servers import sha256
+
+needs_links = pytest.mark.skipif(sys.platform == "win32", reason="Windows lets few people make links")
+needs_fifo = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+
+
+@pytest.fixture(params=[True, False], ids=["dir_fd", "paths"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
+    if request.param and not HAS_DIR_FD:
+        pytest.skip("this system has no dir_fd")
+    served = tmp_path / "served"
+    served.mkdir()
+    (tmp_path / "secret.txt").write_text("outside")
+    with Storage(served, use_dir_fd=request.param) as storage:
+        yield storage
+
+
+def put(storage: Storage, name: str, data: bytes = b"new", exists: str = "fail") -> str:
+    upload = storage.begin_upload(name, len(data), exists)
+    try:
+        upload.write(memoryview(data))
+        return upload.publish().name
+    finally:
+        upload.close()
+        upload.discard()
+
+
+def content(storage: Storage, name: str) -> bytes:
+    with storage.open(name) as file:
+        return file.read_at(0, file.size)
+
+
+def names(storage: Storage, prefix: str = "", after: str = "") -> list[str]:
+    return [entry.name for entry in storage.entries(prefix, after)]
+
+
+def partials(storage: Storage) -> list[str]:
+    folder = storage.root / PARTIALS
+    return sorted(os.listdir(folder)) if folder.exists() else []
+
+
+def code_of(call: Callable[[], Any]) -> str:
+    with pytest.raises(ErrorReply) as refusal:
+        call()
+    assert "/served" not in refusal.value.message
+    assert "served" not in refusal.value.message.split()
+    return refusal.value.code
+
+
+# --- reading
+
+
+def test_a_file_is_opened_with_its_size_time_and_etag(storage: Storage) -> None:
+    path = storage.root / "week 3" / "slides.pdf"
+    path.parent.mkdir()
+    path.write_bytes(b"12345")
+    os.utime(path, (1000, 1763800000.5))
+    with storage.open("week 3/slides.pdf") as file:
+        assert (file.name, file.size, file.mtime) == ("week 3/slides.pdf", 5, 1763800000.5)
+        assert file.read_at(1, 3) == b"234"
+        entry = storage.stat("week 3/slides.pdf")
+        assert (entry.name, entry.size, entry.mtime, entry.etag) == (
+            file.name,
+            file.size,
+            file.mtime,
+            file.etag,
+        )
+
+
+def test_an_etag_changes_with_size_time_and_inode(storage: Storage) -> None:
+    path = storage.root / "a"
+    path.write_bytes(b"1")
+    os.utime(path, (1000, 1000))
+    seen = [storage.stat("a").etag]
+    path.write_bytes(b"12")
+    os.utime(path, (1000, 1000))
+    seen.append(storage.stat("a").etag)
+    os.utime(path, (1000, 2000))
+    seen.append(storage.stat("a").etag)
+    (storage.root / "b").write_bytes(b"12")
+    os.utime(storage.root / "b", (1000, 2000))
+    os.replace(storage.root / "b", path)
+    seen.append(storage.stat("a").etag)
+    assert len(set(seen)) == 4
+
+
+def test_a_file_that_is_not_there_is_not_found(storage: Storage) -> None:
+    (storage.root / "file").write_bytes(b"")
+    for name in ("a", "a/b", "file/below"):
+        for method in (storage.open, storage.stat, storage.delete):
+            assert code_of(lambda: method(name)) == "not-found"  # noqa: B023
+
+
+def test_a_folder_is_not_a_file(storage: Storage) -> None:
+    (storage.root / "folder").mkdir()
+    for method in (storage.open, storage.stat, storage.delete):
+        assert code_of(lambda: method("folder")) == "not-a-file"  # noqa: B023
+    assert (storage.root / "folder").is_dir()
+
+
+BAD_NAMES = [
+    "",
+    "../secret.txt",
+    "a/../../secret.txt",
+    "/etc/passwd",
+    ".",
+    "..",
+    "a//b",
+    "a/",
+    ".hidden",
+    "a/.b",
+    "a\0b",
+    "a\nb",
+    "a\\b",
+    "..\\secret.txt",
+    "\ud800",
+    "x" * 256,
+    PARTIALS + "/x",
+]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_an_unsafe_name_reaches_nothing(storage: Storage, name: str) -> None:
+    (storage.root / ".hidden").write_text("hidden")
+    (storage.root / "a").mkdir()
+    (storage.root / "a" / ".b").write_text("hidden")
+    for method in (storage.open, storage.stat, storage.delete):
+        assert code_of(lambda: method(name)) == "bad-name"  # noqa: B023
+    assert code_of(lambda: storage.begin_upload(name, 1, "replace")) == "bad-name"
+    assert (storage.root / ".hidden").exists()
+    assert (storage.root / "a" / ".b").exists()
+    assert (storage.root.parent / "secret.txt").read_text() == "outside"
+
+
+@needs_links
+def test_a_link_as_the_last_part_is_not_a_file(storage: Storage) -> None:
+    inside = storage.root / "inside.txt"
+    inside.write_text("inside")
+    targets = {
+        "out": "../secret.txt",
+        "absolute": str(storage.root.parent / "secret.txt"),
+        "in": "inside.txt",
+        "dangling": "nowhere",
+        "folder": "..",
+        "self": "self",
+    }
+    for name, target in targets.items():
+        (storage.root / name).symlink_to(target)
+        for method in (storage.open, storage.stat, storage.delete):
+            assert code_of(lambda: method(name)) == "not-a-file"  # noqa: B023
+        assert code_of(lambda: storage.begin_upload(name, 1, "replace")) == "not-a-file"  # noqa: B023
+        assert (storage.root / name).is_symlink()
+    assert names(storage) == ["inside.txt"]
+
+
+@needs_links
+def test_a_link_on_the_way_leads_nowhere(storage: Storage) -> None:
+    (storage.root / "real").mkdir()
+    (storage.root / "real" / "a.txt").write_text("a")
+    (storage.root / "up").symlink_to("..")
+    (storage.root / "side").symlink_to("real")
+    for name in ("up/secret.txt", "side/a.txt"):
+        for method in (storage.open, storage.stat, storage.delete):
+            assert code_of(lambda: method(name)) == "not-found"  # noqa: B023
+    for exists in ("fail", "replace", "rename"):
+        assert code_of(lambda: storage.begin_upload("up/new.txt", 1, exists)) == "not-a-file"  # noqa: B023
+    assert names(storage) == ["real/a.txt"]
+    assert sorted(os.listdir(storage.root.parent)) == ["secret.txt", "served"]
+
+
+@needs_links
+def test_a_folder_that_becomes_a_link_during_an_upload_leads_nowhere(storage: Storage) -> None:
+    upload = storage.begin_upload("sub/secret.txt", 3, "replace")
+    upload.write(memoryview(b"new"))
+    (storage.root / "sub").symlink_to("..")
+    assert code_of(upload.publish) == "not-found"
+    upload.close()
+    upload.discard()
+    assert (storage.root.parent / "secret.txt").read_text() == "outside"
+    assert partials(storage) == []
+
+
+@needs_fifo
+def test_a_fifo_is_not_a_file_and_holds_nobody_up(storage: Storage) -> None:
+    os.mkfifo(storage.root / "pipe")
+    for method in (storage.open, storage.stat, storage.delete):
+        assert code_of(lambda: method("pipe")) == "not-a-file"  # noqa: B023
+    assert names(storage) == []
+
+
+@needs_fifo
+def test_a_fifo_that_takes_the_place_of_a_file_before_it_is_opened_holds_nobody_up(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(storage.root / "pipe")
+    regular = storage.root / "regular"
+    regular.write_text("a")
+    monkeypatch.setattr(storage, "_require_regular", lambda place, name: regular.stat())
+    assert code_of(lambda: storage.open("pipe")) == "not-a-file"
+
+
+SEGMENT = st.sampled_from(
+    ["..", ".", "", "a", "up", "secret.txt", "served", "real", ".x", "b\0", "~", "link"]
+)
+
+
+@needs_links
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(st.lists(SEGMENT, min_size=1, max_size=6).map("/".join))
+def test_no_name_whatever_reaches_a_file_outside(storage: Storage, name: str) -> None:
+    if not (storage.root / "real").exists():
+        (storage.root / "real").mkdir()
+        (storage.root / "real" / "a").write_text("inside")
+        (storage.root / "up").symlink_to("..")
+        (storage.root / "link").symlink_to("../secret.txt")
+    try:
+        assert content(storage, name) == b"inside"
+    except ErrorReply as refusal:
+        assert refusal.code in ("bad-name", "not-found", "not-a-file")  # noqa: PT017
+
+
+def test_an_open_file_is_read_as_it_was_when_replaced_or_deleted(storage: Storage) -> None:
+    put(storage, "a", b"old")
+    with storage.open("a") as file:
+        put(storage, "a", b"newer", "replace")
+        assert file.read_at(0, 10) == b"old"
+        storage.delete("a")
+        assert file.read_at(0, 10) == b"old"
+        assert not file.has_changed()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: path.write_bytes(b"other"),
+        lambda path: os.truncate(path, 1),
+        lambda path: os.utime(path, (1, 1)),
+    ],
+)
+def test_an_open_file_knows_that_it_was_written_to(storage: Storage, change: Callable[[Path], Any]) -> None:
+    put(storage, "a", b"old")
+    with storage.open("a") as file:
+        assert not file.has_changed()
+        change(storage.root / "a")
+        assert file.has_changed()
+
+
+def test_a_file_is_read_without_pread_too(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "pread", raising=False)
+    put(storage, "a", b"0123456789")
+    with storage.open("a") as file:
+        assert [file.read_at(7, 2), file.read_at(0, 2), file.read_at(9, 5)] == [b"78", b"01", b"9"]
+
+
+def test_a_hash_is_of_the_whole_file_and_can_be_given_up(storage: Storage) -> None:
+    data = os.urandom(2_500_000)
+    put(storage, "a", data)
+    looks: list[int] = []
+
+    def check() -> None:
+        looks.append(1)
+        if len(looks) == 5:
+            raise KeyboardInterrupt
+
+    with storage.open("a") as file:
+        assert file.sha256(check) == sha256(data)
+        assert len(looks) == 3
+        with pytest.raises(KeyboardInterrupt):
+            file.sha256(check)
+
+
+# --- listing
+
+
+def test_entries_come_in_the_byte_order_of_their_names(storage: Storage) -> None:
+    wanted = ["a b", "a-b", "a.txt", "a/b", "a/b.txt", "a/b/c", "a0", "b", "z", "é", "\uffee", "\U0001f600"]
+    wanted = [name for name in wanted if name not in ("a/b",)]
+    for name in wanted:
+        path = storage.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    wanted.sort(key=lambda name: name.encode())
+    assert names(storage) == wanted
+    for index, name in enumerate(wanted):
+        assert names(storage, after=name) == wanted[index + 1 :]
+
+
+def test_entries_keep_to_their_prefix(storage: Storage) -> None:
+    for name in ("a", "ab", "a/x", "a/y/z", "b/a"):
+        if name != "a":
+            put(storage, name)
+    assert names(storage, "a") == ["a/x", "a/y/z", "ab"]
+    assert names(storage, "a/") == ["a/x", "a/y/z"]
+    assert names(storage, "a/y") == ["a/y/z"]
+    assert names(storage, "a/y/") == ["a/y/z"]
+    assert names(storage, "a/y/z") == ["a/y/z"]
+    assert names(storage, "c") == []
+    assert names(storage, "../") == []
+    assert names(storage, "/") == []
+    assert names(storage, "a", after="a/x") == ["a/y/z", "ab"]
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sets(
+        st.lists(st.sampled_from(["a", "b", "a.b", "a b", "é", "a-"]), min_size=1, max_size=3).map("/".join)
+    ),
+    st.sampled_from(["", "a", "a/", "a.", "b/a", "é", "zz", "a/b/c"]),
+    st.sampled_from(["", "a", "a/", "a/b", "a b/b", "é", "zz", "\ud800"]),
+)
+def test_entries_are_those_of_a_plain_sort_and_filter(
+    storage: Storage, files: set[str], prefix: str, after: str
+) -> None:
+    shutil.rmtree(storage.root)
+    storage.root.mkdir()
+    made = []
+    for name in sorted(files):
+        path = storage.root / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+        except OSError:  # a folder has that name, or a file that of a folder
+            continue
+        made.append(name)
+    with Storage(storage.root, use_dir_fd=storage._root_fd is not None) as again:
+        key = after.encode("utf-8", "surrogatepass")
+        wanted = sorted((n for n in made if n.startswith(prefix) and n.encode() > key), key=str.encode)
+        assert names(again, prefix, after) == wanted
+
+
+def test_hidden_and_unsafe_names_are_left_out_and_the_unsafe_ones_logged_once(
+    storage: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in (".hidden", "ok", "line\nbreak"):
+        (storage.root / name).write_bytes(b"")
+    with open(os.fsencode(storage.root) + b"/\xff\xfe", "wb"):
+        pass
+    (storage.root / ".git").mkdir()
+    (storage.root / ".git" / "config").write_bytes(b"")
+    with caplog.at_level(logging.WARNING):
+        assert names(storage) == ["ok"]
+        assert names(storage) == ["ok"]
+    assert len(caplog.records) == 2
+    assert all("left out of listings" in record.getMessage() for record in caplog.records)
+    assert all(record.getMessage().isprintable() for record in caplog.records)
+
+
+def test_a_file_that_goes_during_a_listing_is_left_out(storage: Storage) -> None:
+    for name in ("a", "b", "c"):
+        put(storage, name)
+    found = storage.entries()
+    assert next(found).name == "a"
+    storage.delete("b")
+    assert [entry.name for entry in found] == ["c"]
+
+
+def test_a_tree_as_deep_as_a_name_can_be_is_listed(storage: Storage) -> None:
+    deepest = "/".join(["d"] * 500 + ["f"])
+    path = storage.root / deepest
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"")
+    found: list[str] = []
+    size = threading.stack_size(512 * 1024)
+    try:
+        thread = threading.Thread(target=lambda: found.extend(names(storage)))
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(size)
+    assert found == [deepest]
+
+
+# --- uploads
+
+
+def test_an_upload_is_nowhere_to_be_seen_before_it_is_published(storage: Storage) -> None:
+    upload = storage.begin_upload("new/a.txt", 6, "fail")
+    upload.write(memoryview(b"abc"))
+    assert names(storage) == []
+    assert code_of(lambda: storage.stat("new/a.txt")) == "not-found"
+    assert not (storage.root / "new").exists()
+    upload.write(memoryview(b"def"))
+    entry = upload.publish()
+    assert (entry.name, entry.size) == ("new/a.txt", 6)
+    assert storage.stat("new/a.txt") == entry
+    assert content(storage, "new/a.txt") == b"abcdef"
+    assert storage.sha256_of(entry) == sha256(b"abcdef") == upload.sha256
+    assert partials(storage) == []
+
+
+def test_a_discarded_upload_leaves_nothing(storage: Storage) -> None:
+    upload = storage.begin_upload("a", 3, "fail")
+    upload.write(memoryview(b"abc"))
+    assert len(partials(storage)) == 1
+    upload.close()
+    upload.discard()
+    upload.discard()
+    assert partials(storage) == []
+    assert names(storage) == []
+
+
+def test_a_discard_after_a_publish_takes_nothing_away(storage: Storage) -> None:
+    assert put(storage, "a", b"abc") == "a"
+    assert content(storage, "a") == b"abc"
+
+
+def test_exists_fail_refuses_at_the_start(storage: Storage) -> None:
+    put(storage, "a", b"old")
+    (storage.root / "folder").mkdir()
+    for name in ("a", "folder"):
+        assert code_of(lambda: storage.begin_upload(name, 1, "fail")) == "exists"  # noqa: B023
+    assert partials(storage) == []
+
+
+def test_exists_fail_refuses_again_at_the_end(storage: Storage) -> None:
+    first, second = (storage.begin_upload("a", 1, "fail") for _ in range(2))
+    for upload, data in ((first, b"1"), (second, b"2")):
+        upload.write(memoryview(data))
+    first.publish()
+    assert code_of(second.publish) == "exists"
+    second.close()
+    second.discard()
+    assert content(storage, "a") == b"1"
+    assert partials(storage) == []
+
+
+def test_exists_replace_puts_the_new_one_in_its_place(storage: Storage) -> None:
+    put(storage, "a", b"old")
+    before = storage.stat("a").etag
+    assert put(storage, "a", b"newer", "replace") == "a"
+    assert content(storage, "a") == b"newer"
+    assert storage.stat("a").etag != before
+    assert storage.sha256_of(storage.stat("a")) == sha256(b"newer")
+
+
+def test_exists_replace_makes_a_file_where_there_was_none(storage: Storage) -> None:
+    assert put(storage, "x/a", b"new", "replace") == "x/a"
+    assert content(storage, "x/a") == b"new"
+
+
+def test_exists_replace_never_takes_a_folder_away(storage: Storage) -> None:
+    upload = storage.begin_upload("a", 1, "replace")
+    upload.write(memoryview(b"1"))
+    (storage.root / "a").mkdir()
+    assert code_of(upload.publish) == "not-a-file"
+    upload.close()
+    upload.discard()
+    assert (storage.root / "a").is_dir()
+    assert code_of(lambda: storage.begin_upload("a", 1, "replace")) == "not-a-file"
+
+
+def test_exists_rename_takes_the_first_free_number(storage: Storage) -> None:
+    taken = [put(storage, "w/big.iso", b"%d" % n, "rename") for n in range(4)]
+    assert taken == ["w/big.iso", "w/big (1).iso", "w/big (2).iso", "w/big (3).iso"]
+    assert [content(storage, name) for name in taken] == [b"0", b"1", b"2", b"3"]
+    storage.delete("w/big (2).iso")
+    assert put(storage, "w/big.iso", b"x", "rename") == "w/big (2).iso"
+
+
+@pytest.mark.parametrize("linkless", [False, True])
+def test_of_many_uploads_of_one_name_each_gets_its_own(
+    storage: Storage, linkless: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if linkless:
+        monkeypatch.setattr(os, "link", _no_link)
+    published: list[str] = []
+    threads = [
+        threading.Thread(target=lambda n=n: published.append(put(storage, "a/b.txt", b"%d" % n, "rename")))
+        for n in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(published)) == 20
+    assert {content(storage, name) for name in published} == {b"%d" % n for n in range(20)}
+    assert sorted(names(storage)) == sorted(published)
+
+
+def test_of_many_uploads_of_one_name_with_exists_fail_one_wins(storage: Storage) -> None:
+    won: list[str] = []
+    lost: list[str] = []
+    uploads = [storage.begin_upload("a", 1, "fail") for _ in range(10)]
+
+    def end(upload: Upload) -> None:
+        upload.write(memoryview(b"x"))
+        try:
+            won.append(upload.publish().name)
+        except ErrorReply as refusal:
+            lost.append(refusal.code)
+        finally:
+            upload.close()
+            upload.discard()
+
+    threads = [threading.Thread(target=end, args=(upload,)) for upload in uploads]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (won, lost) == (["a"], ["exists"] * 9)
+    assert partials(storage) == []
+
+
+def _no_link(*args: Any, **kwargs: Any) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+def test_where_links_are_not_to_be_had_a_file_is_renamed(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", _no_link)
+    assert put(storage, "x/a", b"1") == "x/a"
+    assert put(storage, "x/a", b"2", "rename") == "x/a (1)"
+    late = storage.begin_upload("x/b", 1, "fail")
+    late.write(memoryview(b"3"))
+    put(storage, "x/b", b"4")
+    assert code_of(late.publish) == "exists"
+    late.close()
+    late.discard()
+    assert [content(storage, name) for name in ("x/a", "x/a (1)", "x/b")] == [b"1", b"2", b"4"]
+    assert partials(storage) == []
+
+
+def test_an_upload_needs_a_portable_name(storage: Storage) -> None:
+    for name in ("a:b", "con", "nul.txt", "a.", "e\u0301"):
+        assert code_of(lambda: storage.begin_upload(name, 1, "fail")) == "bad-name"  # noqa: B023
+    assert not (storage.root / PARTIALS).exists()
+
+
+def test_an_upload_below_a_file_is_refused_at_the_start(storage: Storage) -> None:
+    put(storage, "a", b"file")
+    assert code_of(lambda: storage.begin_upload("a/b", 1, "fail")) == "not-a-file"
+
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def test_no_room_is_told_before_the_first_byte(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100, 95, 5))
+    assert code_of(lambda: storage.begin_upload("a", 6, "fail")) == "no-space"
+    assert put(storage, "a", b"12345") == "a"
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.ENOSPC, "no-space"),
+        (errno.EDQUOT, "no-space"),
+        (errno.EFBIG, "too-large"),
+        (errno.EIO, "internal"),
+        (errno.EROFS, "denied"),
+    ],
+)
+def test_a_disk_that_fails_in_the_middle_is_told_with_its_code(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, number: int, code: str
+) -> None:
+    upload = storage.begin_upload("a", 6, "fail")
+
+    def write(fd: int, data: memoryview) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "write", write)
+    assert code_of(lambda: upload.write(memoryview(b"abc"))) == code
+    monkeypatch.undo()
+    upload.close()
+    upload.discard()
+    assert partials(storage) == []
+
+
+def test_a_disk_that_takes_a_part_gets_the_rest(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:2]))
+    put(storage, "a", b"0123456789")
+    monkeypatch.undo()
+    assert content(storage, "a") == b"0123456789"
+
+
+def test_a_disk_that_fails_at_the_flush_publishes_nothing(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = storage.begin_upload("a", 3, "fail")
+    upload.write(memoryview(b"abc"))
+
+    def fsync(fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert code_of(upload.publish) == "internal"
+    monkeypatch.undo()
+    upload.close()
+    upload.discard()
+    assert names(storage) == []
+    assert partials(storage) == []
+
+
+def test_file_and_folders_are_flushed_before_a_file_counts_as_published(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[int] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (flushed.append(os.fstat(fd).st_ino), fsync(fd)))
+    put(storage, "w/a", b"abc")
+    assert flushed.count((storage.root / "w" / "a").stat().st_ino) == 1
+    if storage._root_fd is not None:
+        assert (storage.root / "w").stat().st_ino in flushed
+        assert storage.root.stat().st_ino in flushed
+
+
+def test_a_folder_that_goes_between_its_making_and_the_link_is_made_again(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, tries = os.link, []
+
+    def once_without_folder(*args: Any, **kwargs: Any) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            os.rmdir(storage.root / "w")
+        link(*args, **kwargs)
+
+    monkeypatch.setattr(os, "link", once_without_folder)
+    assert put(storage, "w/a", b"abc") == "w/a"
+    assert len(tries) == 2
+
+
+def test_uploads_and_deletes_in_one_folder_do_not_disturb_each_other(storage: Storage) -> None:
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for _ in range(20):
+                name = put(storage, f"shared/deep/{number}.txt", b"x")
+                storage.delete(name)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert names(storage) == []
+
+
+# --- deleting
+
+
+def test_a_delete_takes_the_file_and_the_folders_that_it_leaves_empty(storage: Storage) -> None:
+    put(storage, "a/b/c.txt")
+    put(storage, "a/d.txt")
+    storage.delete("a/b/c.txt")
+    assert not (storage.root / "a" / "b").exists()
+    assert names(storage) == ["a/d.txt"]
+    storage.delete("a/d.txt")
+    assert not (storage.root / "a").exists()
+    assert storage.root.is_dir()
+    assert code_of(lambda: storage.delete("a/d.txt")) == "not-found"
+
+
+def test_a_delete_leaves_a_folder_with_hidden_things(storage: Storage) -> None:
+    put(storage, "a/b")
+    (storage.root / "a" / ".keep").write_bytes(b"")
+    storage.delete("a/b")
+    assert (storage.root / "a" / ".keep").exists()
+
+
+def test_a_hash_is_known_for_one_state_of_a_file_only(storage: Storage) -> None:
+    put(storage, "a", b"abc")
+    entry = storage.stat("a")
+    assert storage.sha256_of(entry) == hashlib.sha256(b"abc").hexdigest()
+    (storage.root / "a").write_bytes(b"other")
+    assert storage.sha256_of(storage.stat("a")) is None
+    storage.remember_hash("a", storage.stat("a").etag, "f" * 64)
+    assert storage.sha256_of(storage.stat("a")) == "f" * 64
+    storage.delete("a")
+    assert storage.sha256_of(entry) is None
+
+
+# --- sweeping, and the folder itself
+
+
+def test_a_sweep_removes_old_partial_files_and_no_others(storage: Storage) -> None:
+    young, old = (storage.begin_upload(name, 1, "fail") for name in ("young", "old"))
+    two_days_ago = time.time() - 2 * 86400
+    os.utime(storage.root / PARTIALS / old.id, (two_days_ago, two_days_ago))
+    put(storage, "file")
+    os.utime(storage.root / "file", (two_days_ago, two_days_ago))
+    assert storage.sweep() == 1
+    assert partials(storage) == [young.id]
+    assert names(storage) == ["file"]
+    for upload in (young, old):
+        upload.close()
+        upload.discard()
+
+
+def test_a_sweep_of_a_folder_without_partial_files_is_nothing(storage: Storage) -> None:
+    assert storage.sweep() == 0
+    assert os.listdir(storage.root) == []
+
+
+@needs_links
+def test_partial_files_are_never_put_behind_a_link(storage: Storage) -> None:
+    outside = storage.root.parent / "elsewhere"
+    outside.mkdir()
+    (outside / "theirs").write_text("x")
+    os.utime(outside / "theirs", (1, 1))
+    (storage.root / PARTIALS).symlink_to(outside)
+    code_of(lambda: storage.begin_upload("a", 1, "fail"))
+    assert storage.sweep() == 0
+    assert os.listdir(outside) == ["theirs"]
+
+
+def test_a_folder_that_cannot_be_served_is_named_with_the_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for name in ("missing", "file"):
+        with pytest.raises(FolderError, match="FILES_DIRECTORY"):
+            Storage(tmp_path / name)
+
+
+def test_a_partial_file_can_be_read_by_its_owner_as_any_file(storage: Storage) -> None:
+    old = os.umask(0o022)
+    try:
+        put(storage, "a")
+    finally:
+        os.umask(old)
+    if sys.platform != "win32":
+        assert stat.S_IMODE((storage.root / "a").stat().st_mode) == 0o644

@@ -1,0 +1,143 @@
+"""Who may import whom. Dependencies point down only; this table is the design, and the files must agree.
+
+Imports are read from the source, so those inside functions and under ``TYPE_CHECKING`` count too.
+"""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import fileserver
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The project's packages, the upper first: each may import itself and those below it.
+PACKAGES = ["cfsite", "files_app", "fileserver"]
+
+# Inside fileserver a module may import only modules of its row.
+_ORDER = [
+    "events",
+    "names",
+    "pacing",
+    "protocol",
+    "storage",
+    "connection",
+    "registry",
+    "transfer",
+    "session",
+    "server",
+]
+_WIRE = {"events", "names", "pacing", "protocol"}
+MODULES = {name: set(_ORDER[:index]) for index, name in enumerate(_ORDER)} | {
+    "__init__": set(),
+    "client": _WIRE,
+    "aclient": _WIRE | {"client"},
+}
+
+FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def module_of(path: Path, root: Path = ROOT) -> str:
+    """``fileserver/names.py`` is ``fileserver.names``; ``__init__`` stays as the last part of a package's."""
+    return ".".join(path.relative_to(root).with_suffix("").parts)
+
+
+def imports_of(source: str, module: str) -> Iterator[str]:
+    """The full dotted name of everything that ``source`` imports, wherever in the file it does."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = module.split(".")[: -node.level]
+                base = ".".join([*above, base] if base else above)
+            # ``from package import module`` and ``from module import name`` look alike: both are told.
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call):
+            function = node.func
+            called = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+            if called in ("import_module", "__import__"):
+                name = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else "?"
+                yield str(name)
+
+
+def faults_of(source: str, module: str) -> list[str]:
+    """Each import of ``source`` that its place in the table does not allow."""
+    package, _, rest = module.partition(".")
+    return [name for name in imports_of(source, module) if not _may_import(package, rest, name)]
+
+
+def _may_import(package: str, module: str, name: str) -> bool:
+    top, _, below = name.partition(".")
+    if top in PACKAGES:
+        if top != package:
+            return PACKAGES.index(top) > PACKAGES.index(package)
+        return package != "fileserver" or below.partition(".")[0] in MODULES.get(module, set())
+    return package != "fileserver" or top in sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_a_module_imports_only_what_is_below_it(path: Path) -> None:
+    assert faults_of(path.read_text(encoding="utf-8"), module_of(path)) == []
+
+
+def test_every_module_of_the_core_has_its_row() -> None:
+    assert {path.stem for path in (ROOT / "fileserver").rglob("*.py")} == set(MODULES)
+
+
+def test_the_table_is_the_one_that_the_core_tells_its_readers() -> None:
+    text = fileserver.__doc__ or ""
+    told = re.findall(r"``(\w+)``", text.partition("it in this list:")[2].partition(";")[0])
+    assert told == _ORDER
+
+
+WRONG = [
+    ("fileserver.names", "import fileserver.protocol"),
+    ("fileserver.names", "from fileserver import protocol"),
+    ("fileserver.names", "from fileserver.protocol import ErrorReply"),
+    ("fileserver.names", "from . import protocol"),
+    ("fileserver.names", "from .protocol import ErrorReply"),
+    ("fileserver.names", "def f():\n    from fileserver import server"),
+    ("fileserver.names", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import fileserver.server"),
+    ("fileserver.names", "import importlib\nimportlib.import_module('fileserver.server')"),
+    ("fileserver.names", "__import__('django')"),
+    ("fileserver.names", "import importlib\nimportlib.import_module(name)"),
+    ("fileserver.server", "import fileserver"),
+    ("fileserver.server", "from fileserver.client import Client"),
+    ("fileserver.server", "import os, django.conf"),
+    ("fileserver.server", "from channels.layers import get_channel_layer"),
+    ("fileserver.server", "from files_app.models import File"),
+    ("fileserver.server", "import cfsite.settings"),
+    ("fileserver.client", "from fileserver.storage import Storage"),
+    ("fileserver.client", "from fileserver.aclient import AsyncClient"),
+    ("fileserver.unheard_of", "from fileserver import names"),
+    ("files_app.views", "from cfsite import settings"),
+    ("files_app.views", "def f():\n    import cfsite.settings"),
+    ("files_app.management.commands.start", "from cfsite.flow import Server"),
+]
+RIGHT = [
+    ("fileserver.server", "import os, socket\nfrom fileserver.session import Session\nfrom . import storage"),
+    ("fileserver.protocol", "from __future__ import annotations\nfrom fileserver.names import shown"),
+    ("fileserver.aclient", "import asyncio\nfrom fileserver.client import Incomplete"),
+    (
+        "files_app.views",
+        "import django\nfrom fileserver.server import FileServer\nfrom files_app import models",
+    ),
+    ("files_app.views", "from django.conf import settings\nfrom .models import File\nfrom . import urls"),
+    ("cfsite.urls", "import files_app.urls\nfrom fileserver import names\nfrom cfsite import flow"),
+]
+
+
+@pytest.mark.parametrize(("module", "source"), WRONG)
+def test_an_import_upwards_or_from_outside_is_found(module: str, source: str) -> None:
+    assert len(faults_of(source, module)) == 1
+
+
+@pytest.mark.parametrize(("module", "source"), RIGHT)
+def test_an_import_downwards_is_let_through(module: str, source: str) -> None:
+    assert faults_of(source, module) == []
