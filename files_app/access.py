@@ -37,7 +37,8 @@ def authorize(token: str | None, host: str) -> Grant | None:
     """The file server's seam: what a client at ``host`` may do, or ``None`` for a token that is not known."""
     if token is None:
         return GUEST if is_loopback(host) else Grant(None, frozenset())
-    return RELAY if hmac.compare_digest(token.encode(), relay_token().encode()) else None
+    given = token.encode("utf-8", "surrogatepass")  # JSON can hold what UTF-8 cannot
+    return RELAY if hmac.compare_digest(given, relay_token().encode()) else None
 
 
 def is_loopback(host: str) -> bool:
@@ -48,7 +49,7 @@ def is_loopback(host: str) -> bool:
         pass
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):  # the latter for what cannot be a name at all
         return False
     return bool(found) and all(ipaddress.ip_address(str(entry[4][0])).is_loopback for entry in found)
 

@@ -86,6 +86,9 @@ CSV_FIELDS = (
 )
 
 
+CSV_ROWS = 500  # at a time
+
+
 class _Echo:
     """A file for ``csv.writer`` that gives each line back."""
 
@@ -96,8 +99,11 @@ class _Echo:
 async def csv_lines(transfers: QuerySet[Transfer]) -> AsyncIterator[str]:
     writer = csv.writer(_Echo())
     yield writer.writerow(CSV_FIELDS)
-    async for row in transfers.values_list(*CSV_FIELDS).aiterator():
-        yield writer.writerow([_cell(value) for value in row])
+    last, rows = 0, transfers.order_by("pk").values_list(*CSV_FIELDS)
+    # Some at a time: a cursor that stays open while somebody reads slowly would hold up SQLite's checkpoints.
+    while some := [row async for row in rows.filter(pk__gt=last)[:CSV_ROWS]]:
+        yield "".join(writer.writerow([_cell(value) for value in row]) for row in some)
+        last = some[-1][0]
 
 
 def _cell(value: Any) -> str:

@@ -9,12 +9,11 @@ import mimetypes
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 
-from django.db import connections
+from django.db import connections, transaction
 
-from files_app.models import File
+from files_app.models import File, moment
 from files_app.recorder import Recorder
 from fileserver.events import FileDeleted, FileHashed, FilePublished
 from fileserver.protocol import ErrorReply
@@ -34,8 +33,9 @@ class Catalogue:
         self._storage = storage
         self._recorder = recorder
         self._announce = announce
-        # name → etag, as the rows have it; changed in the recorder's thread only
+        # name → etag, as the rows have it; changed in the recorder's thread only, and when they are committed
         self._known: dict[str, str] = {}
+        self._counted = False
         self._written = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="Catalogue")
@@ -77,48 +77,57 @@ class Catalogue:
         differing = [name for name, entry in found.items() if known.get(name) != entry.etag]
         differing += known.keys() - found.keys()
         self._written.clear()
-        self._recorder.submit(partial(self._reconcile, differing, first=not known))
+        if self._stopping.is_set():  # set before stop ends the wait, so one of the two is seen
+            return
+        self._recorder.submit(partial(self._reconcile, differing))
         self._written.wait()  # a look that started before the last one is written would see the same again
 
     # --- in the recorder's thread
 
-    def _reconcile(self, names: list[str], first: bool) -> None:
+    def _reconcile(self, names: list[str]) -> None:
         try:
-            if names:
-                self._write(names)
-            if names or first:
-                self._announce(len(self._known))
+            for start in range(0, len(names), WRITE_BATCH):
+                self._write(names[start : start + WRITE_BATCH])
+            if not names and not self._counted:
+                self._commit({}, [])
         finally:
             self._written.set()
 
     def _write(self, names: list[str]) -> None:
-        # Looked at once more: a client's event that was on the queue before may have settled it already.
+        # Both looked at once more: a client's event that was on the queue before may have settled it already.
+        rows = dict(File.objects.filter(name__in=names).values_list("name", "etag"))
         present, gone = [], []
         for name in names:
             try:
                 present.append(self._storage.stat(name))
             except ErrorReply:
                 gone.append(name)
-        for start in range(0, len(gone), WRITE_BATCH):
-            File.objects.filter(name__in=gone[start : start + WRITE_BATCH]).delete()
-        changed = [entry for entry in present if self._known.get(entry.name) != entry.etag]
-        self._upsert([self._row(entry) for entry in changed])
-        for name in gone:
-            self._known.pop(name, None)
-        self._known.update((entry.name, entry.etag) for entry in changed)
+        File.objects.filter(name__in=gone).delete()
+        self._upsert([self._row(entry) for entry in present if rows.get(entry.name) != entry.etag])
+        self._commit({entry.name: entry.etag for entry in present}, gone)
 
     def _published(self, event: FilePublished) -> None:
         row = self._row(Entry(event.name, event.size, event.mtime, event.etag))
         row.sha256, row.added_by = event.sha256, event.user or ""
         self._upsert([row])
-        self._known[event.name] = event.etag
-        self._announce(len(self._known))
+        self._commit({event.name: event.etag}, [])
 
     def _deleted(self, event: FileDeleted) -> None:
         log.info("%s deleted %s", event.client, event.name)
         File.objects.filter(name=event.name).delete()
-        self._known.pop(event.name, None)
-        self._announce(len(self._known))
+        self._commit({}, [event.name])
+
+    def _commit(self, present: dict[str, str], gone: list[str]) -> None:
+        """Know and tell once the rows are committed: a page that asked before would not see them yet."""
+
+        def note() -> None:
+            self._known.update(present)
+            for name in gone:
+                self._known.pop(name, None)
+            self._counted = True
+            self._announce(len(self._known))
+
+        transaction.on_commit(note, robust=True)
 
     def _hashed(self, event: FileHashed) -> None:
         File.objects.filter(name=event.name, etag=event.etag).update(sha256=event.sha256)
@@ -128,7 +137,7 @@ class Catalogue:
         return File(
             name=entry.name,
             size=entry.size,
-            mtime=datetime.fromtimestamp(entry.mtime, UTC),
+            mtime=moment(entry.mtime),
             etag=entry.etag,
             content_type=mimetypes.guess_type(entry.name)[0] or "application/octet-stream",
         )

@@ -19,8 +19,9 @@ def nothing_secret_is_served(app_configs: Any, **kwargs: Any) -> list[CheckMessa
 def secrets_inside(folder: str | Path) -> list[str]:
     """A sentence for each thing in ``folder`` that must never be served."""
     folder = Path(folder).resolve()
+    database = settings.DATABASES["default"]
     secrets = {
-        "database": settings.DATABASES["default"].get("NAME"),
+        "database": database["NAME"] if "sqlite3" in database["ENGINE"] else None,
         "secret key": settings.SECRET_KEY_FILE,
         "program itself": settings.BASE_DIR,
     }

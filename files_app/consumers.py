@@ -15,22 +15,30 @@ BEHIND = 256 * 1024  # bytes that wait in this process for the page's socket
 
 
 class LiveConsumer(AsyncWebsocketConsumer):
+    _joined = False
     _told = 0  # number of the last news that the page has
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:  # a consumer that is cancelled or fails is not told of its disconnect
+            if self._joined:
+                await feed.leave()
 
     async def connect(self) -> None:
         await self.accept()
         await feed.join()
+        self._joined = True
         await self.channel_layer.group_add(feed.group, self.channel_name)
         await self._send_state()
 
     async def disconnect(self, code: int) -> None:
         await self.channel_layer.group_discard(feed.group, self.channel_name)
-        await feed.leave()
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         try:
             wish = json.loads(text_data or "")
-        except ValueError:
+        except (ValueError, RecursionError):
             wish = None
         if not isinstance(wish, dict) or wish.get("type") != "refresh":
             await self.close(4400, 'Only {"type": "refresh"} is understood here.')

@@ -88,7 +88,8 @@ class Feed:
     async def _follow(self, client: AsyncClient) -> None:
         async with aclosing(client.watch()) as lines:
             while True:
-                line = await asyncio.wait_for(anext(lines), SILENCE)
+                async with asyncio.timeout(SILENCE):
+                    line = await anext(lines)
                 # After an outage the folder and the history may both be other than what the pages show.
                 line["files_changed"] = line["files_changed"] or (not self._online and self._known.is_set())
                 self._absorb(line)
@@ -113,7 +114,10 @@ class Feed:
         self._number += 1
         self._known.set()
         layer = get_channel_layer()
-        await layer.group_send(self.group, {"type": "live.news", "number": self._number, "text": text})
+        try:
+            await layer.group_send(self.group, {"type": "live.news", "number": self._number, "text": text})
+        except Exception:  # a page that misses a number gets the whole state with the next one
+            log.exception("the news of the live feed could not be passed on")
 
 
 def _encode(**fields: Any) -> str:

@@ -74,7 +74,7 @@ class Fetch:
     def _begin(self, pace: Pace | None) -> Any:
         try:
             etag, offset = self._etag.read_text("ascii"), self._part.stat().st_size
-        except FileNotFoundError:
+        except (FileNotFoundError, UnicodeDecodeError):
             return self._client.get(self._name, pace=pace)
         try:
             return self._client.get(self._name, offset=offset, etag=etag, pace=pace)
@@ -96,7 +96,10 @@ class Fetch:
 def _beside(target: Path, suffix: str) -> Path:
     """``target`` with ``suffix``, kept within what a file's name may have in bytes."""
     room = MAX_NAME_BYTES - len(suffix)
-    return target.with_name(os.fsdecode(os.fsencode(target.name)[:room]) + suffix)
+    start = os.fsencode(target.name)[:room].decode("utf-8", "ignore")
+    if start + suffix == target.name:  # a long name that ends in the suffix itself
+        start = start[:-1]
+    return target.with_name(start + suffix)
 
 
 def _hash_of_start(part: BinaryIO, size: int, digest: Any) -> int:

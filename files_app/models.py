@@ -1,6 +1,6 @@
 """What can be had, and what was moved."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 from django.db import models
@@ -9,13 +9,15 @@ from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils import timezone
 
+MOST_WORDS = 20  # of a search; SQLite refuses conditions that are nested too deeply
+
 
 class FileQuerySet(models.QuerySet["File"]):
     SORTS = ("name", "-name", "size", "-size", "mtime", "-mtime")
 
     def matching(self, text: str) -> "FileQuerySet":
         """Files whose name has every word of ``text`` in it."""
-        return self.filter(*(Q(name__icontains=word) for word in text.split()))
+        return self.filter(*(Q(name__icontains=word) for word in _words(text)))
 
     def sorted_by(self, key: str) -> "FileQuerySet":
         """In the order of one of ``SORTS``; anything else is by name."""
@@ -61,6 +63,19 @@ class File(models.Model):
         return url_of(self.name)
 
 
+def _words(text: str) -> list[str]:
+    return list(dict.fromkeys(text.split()))[:MOST_WORDS]
+
+
+FIRST = datetime(1970, 1, 1, tzinfo=UTC)
+LAST = datetime(9999, 12, 30, tzinfo=UTC)  # a day before the calendar ends: every time zone can show it
+
+
+def moment(seconds: float) -> datetime:
+    """Unix time as a date, the nearest one there is: a file may be dated to any year."""
+    return datetime.fromtimestamp(min(max(FIRST.timestamp(), seconds), LAST.timestamp()), UTC)
+
+
 def url_of(name: str) -> str:
     """The URL of the file of that name, whether it exists or not."""
     return reverse("index") + "files/" + quote(name, safe="/")
@@ -77,7 +92,7 @@ class TransferQuerySet(models.QuerySet["Transfer"]):
             | Q(client__icontains=word)
             | Q(thread__icontains=word)
             | Q(user__icontains=word)
-            for word in text.split()
+            for word in _words(text)
         )
         return self.filter(*words, **{field: value for field, value in exact.items() if value})
 

@@ -15,9 +15,10 @@ from fileserver.server import address_text
 
 
 def add_server_address(parser: ArgumentParser) -> None:
+    # Here and elsewhere: argparse checks a default like what is typed, if it is a text.
     parser.add_argument("--host", default=settings.SERVER_HOST, help="of the file server (%(default)s)")
     parser.add_argument(
-        "--port", type=port_number, default=settings.SERVER_PORT, help="of the file server (%(default)s)"
+        "--port", type=port_number, default=str(settings.SERVER_PORT), help="of the file server (%(default)s)"
     )
 
 
@@ -63,6 +64,8 @@ def require_nothing_secret(folder: str | Path) -> None:
 
 def require_free_port(host: str, port: int, setting: str) -> None:
     """Raise ``CommandError``, naming the setting, if nobody could listen there."""
+    if not 0 <= port <= 65535:  # getaddrinfo would take it for another one
+        raise CommandError(f"{setting} is {port}, which is no port: it must be a number from 0 to 65535.")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:

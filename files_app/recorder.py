@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db import OperationalError, connections, transaction
+from django.db import InterfaceError, OperationalError, connections, transaction
 
 from files_app.models import File, Transfer
 from fileserver import events
@@ -88,36 +88,44 @@ class Recorder:
                 return batch, False
         return batch, True
 
-    def _write_with_patience(self, batch: list[events.Event | Job]) -> None:
+    def _write_with_patience(self, items: list[events.Event | Job]) -> None:
         """Write; wait out a locked or full database, and let no poisonous event take others with it."""
         for attempt in range(10_000):
+            batch = _Batch(self, items)
             try:
                 with transaction.atomic():
-                    _Batch(self, batch).write()
-                return
-            except OperationalError as error:
+                    batch.write()
+            except (OperationalError, InterfaceError) as error:
+                connections.close_all()  # one to a database that was restarted would stay broken
                 pause = RETRY_PAUSES[min(attempt, len(RETRY_PAUSES) - 1)]
                 log.error("the history cannot be written (%s); trying again in %g s", error, pause)
                 if self._stopping.wait(pause) and attempt >= len(RETRY_PAUSES):
-                    log.error("the server ends: %d events of the history are lost", len(batch))
+                    log.error("the server ends: %d events of the history are lost", len(items))
                     return
             except Exception:
-                if len(batch) == 1:
-                    log.exception("left out of the history: %r", batch[0])
+                if len(items) == 1:
+                    log.exception("left out of the history: %r", items[0])
                     return
-                for item in batch:
+                for item in items:
                     self._write_with_patience([item])
+                return
+            else:
+                batch.remember()
                 return
 
 
 class _Batch:
-    """Some events on their way into the database, inside one transaction."""
+    """Some events on their way into the database, inside one transaction.
+
+    The recorder remembers nothing of it before it is committed: after a rollback the same events come again.
+    """
 
     def __init__(self, recorder: Recorder, items: list[events.Event | Job]) -> None:
         self._recorder = recorder
         self._items = items
         self._new: dict[int, Transfer] = {}
         self._ended: list[events.TransferFinished] = []
+        self._ended_rows: dict[int, int] = {}
         self._verified: list[events.TransferVerified] = []
 
     def write(self) -> None:
@@ -156,18 +164,28 @@ class _Batch:
 
     def _update(self) -> None:
         recorder = self._recorder
-        recorder._rows.update((key, row.pk) for key, row in self._new.items())
         for event in self._ended:
             recorder._progress.pop(event.id, None)
-            pk = recorder._rows.pop(event.id)
-            recorder._ended_rows[event.id] = pk
+            pk = self._ended_rows[event.id] = self._live_row(event.id)
             if event.id not in self._new:
                 Transfer.objects.filter(pk=pk, finished_at=None).update(**self._ending(event))
         for receipt in self._verified:
             verdict: dict[str, Any] = {"verified": receipt.verified}
             if not receipt.verified:
                 verdict |= {"outcome": Transfer.Outcome.FAILED, "error": "checksum"}
-            Transfer.objects.filter(pk__in=[recorder._ended_rows.get(receipt.id, 0)]).update(**verdict)
+            pk = self._ended_rows.get(receipt.id) or recorder._ended_rows.get(receipt.id, 0)
+            Transfer.objects.filter(pk=pk).update(**verdict)
+
+    def _live_row(self, key: int) -> int:
+        row = self._new.get(key)
+        return self._recorder._rows[key] if row is None else row.pk
+
+    def remember(self) -> None:
+        recorder = self._recorder
+        recorder._rows.update((key, row.pk) for key, row in self._new.items())
+        for key in self._ended_rows:
+            del recorder._rows[key]
+        recorder._ended_rows.update(self._ended_rows)
         while len(recorder._ended_rows) > REMEMBERED:
             recorder._ended_rows.popitem(last=False)
 
@@ -189,9 +207,9 @@ class _Batch:
             return
         recorder._progress_due = now + PROGRESS_WRITES
         rows = [
-            Transfer(pk=recorder._rows[key], done=done)
+            Transfer(pk=self._live_row(key), done=done)
             for key, done in recorder._progress.items()
-            if key in recorder._rows
+            if key in recorder._rows or key in self._new
         ]
         Transfer.objects.bulk_update(rows, ["done"], batch_size=200)
         recorder._progress.clear()

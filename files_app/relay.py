@@ -57,7 +57,7 @@ async def connect() -> AsyncClient:
             return await AsyncClient.connect(settings.SERVER_HOST, settings.SERVER_PORT, token=relay_token())
     except TimeoutError as error:
         raise Offline(f"The file server at {address} does not answer. Restart it.") from error
-    except OSError as error:
+    except (OSError, ValueError, OverflowError) as error:  # the latter for hosts and ports that cannot be
         hint = "Start it with: python manage.py runfileserver"
         raise Offline(f"The file server at {address} is not running. {hint}") from error
     except BadReply as error:
@@ -72,7 +72,7 @@ async def connect() -> AsyncClient:
 def speaking_for(request: HttpRequest) -> dict[str, Any]:
     """The fields that tell the file server on whose behalf we ask."""
     host, port = request.META.get("REMOTE_ADDR", ""), request.META.get("REMOTE_PORT")
-    client = f"{host}:{port}" if port else host
+    client = address_text(host, port) if port else host
     return {"client": client, "via": "web"}
 
 

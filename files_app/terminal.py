@@ -29,10 +29,10 @@ def file_server(options: dict[str, Any]) -> Iterator[Client]:
     address = address_text(options["host"], options["port"])
     try:
         client = Client(options["host"], options["port"])
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for a host that cannot be a name at all
+        reason = getattr(error, "strerror", None) or error
         raise CommandError(
-            f"No file server answers at {address} ({error.strerror or error}). "
-            "Start it with: python manage.py runfileserver"
+            f"No file server answers at {address} ({reason}). Start it with: python manage.py runfileserver"
         ) from None
     with client:
         try:
@@ -43,6 +43,8 @@ def file_server(options: dict[str, Any]) -> Iterator[Client]:
             raise CommandError(f"What answers at {address} is no file server.") from None
         except (ConnectionError, TimeoutError) as error:
             raise CommandError(f"The connection to {address} broke: {error}") from None
+        except KeyboardInterrupt:
+            raise CommandError("Stopped.", returncode=130) from None
 
 
 def progress_bars() -> Progress:

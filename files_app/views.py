@@ -4,7 +4,9 @@ Nothing here opens a served file: downloads, uploads and deletes are requests to
 them has a thread there, a limit, a live row and a row in the history.
 """
 
+import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -19,7 +21,7 @@ from django.views.decorators.http import require_GET, require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
 
 from files_app.access import require_own_page
-from files_app.models import File, Transfer, url_of
+from files_app.models import File, Transfer, moment, url_of
 from files_app.relay import answers_in_sentences, connect, sentence, server_address, speaking_for
 from files_app.streaming import Streaming
 from fileserver.aclient import AsyncClient, AsyncDownload
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 PER_PAGE = 50
 RECENT = 12
 PIECE = 256 * 1024  # bytes
+LENGTH = re.compile(r"[0-9]{1,18}")
 PACES = {"": None, "slow-motion": SLOW_MOTION.as_json()}
 
 
@@ -82,7 +85,7 @@ def _history_context(request: HttpRequest) -> dict[str, Any]:
     choices = {"outcome": Transfer.Outcome, "direction": Transfer.Direction, "via": Transfer.Via}
     chosen = {field: request.GET.get(field, "") for field in choices}
     chosen = {field: value if value in choices[field].values else "" for field, value in chosen.items()}
-    transfers = Transfer.objects.newest().matching(text=query, **chosen)
+    transfers = Transfer.objects.newest().matching(text=query, **chosen).select_related("file")
     lists = {f"{field}s": kinds.choices for field, kinds in choices.items()}
     where = {"online": None, "address": server_address()}
     return {"page": _page(request, transfers), "query": query, **chosen, **lists, **where}
@@ -147,11 +150,11 @@ async def _download(request: HttpRequest, name: str) -> HttpResponseBase:
     if pace not in PACES:
         return sentence(request, 400, "The only pace that can be asked for is slow-motion.")
     client = await connect()
-    try:
-        download = await client.get(name, pace=PACES[pace], **speaking_for(request))
-    except BaseException:
-        client.close()
-        raise
+    # However the request ends: nobody runs the `finally` of a relay that has not begun when it does.
+    task = asyncio.current_task()
+    assert task is not None
+    task.add_done_callback(lambda task: client.close())
+    download = await client.get(name, pace=PACES[pace], **speaking_for(request))
     response = Streaming(_relay(client, download, request), headers=_headers(download.header))
     response["Content-Length"] = str(download.length)
     return response
@@ -192,7 +195,7 @@ def _headers(state: dict[str, Any]) -> dict[str, str]:
         "Cross-Origin-Resource-Policy": "same-origin",
         "Cache-Control": "no-cache",
         "ETag": f'"{state["etag"]}"',
-        "Last-Modified": http_date(state["mtime"]),
+        "Last-Modified": http_date(moment(state["mtime"]).timestamp()),
     }
 
 
@@ -200,7 +203,7 @@ async def _upload(request: HttpRequest, name: str) -> HttpResponse:
     require_own_page(request)
     exists = request.GET.get("exists", "fail")
     size = request.META.get("CONTENT_LENGTH") or ""
-    if not size.isdigit():
+    if not LENGTH.fullmatch(size):
         return sentence(request, 411, "An upload must say how long it is (Content-Length).")
     async with await connect() as client:
         state = await client.put(name, int(size), _body(request), exists=exists, **speaking_for(request))

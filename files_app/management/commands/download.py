@@ -69,10 +69,14 @@ def _target(name: str, to: Path, count: int) -> Path:
         check_safe(name)  # it becomes a name on this disk
     except BadName as error:
         raise CommandError(str(error)) from None
-    if to.is_dir():
+    try:
+        is_folder, has_folder = to.is_dir(), to.parent.is_dir()
+    except OSError as error:
+        raise CommandError(f"{to} cannot be written: {error.strerror}.") from None
+    if is_folder:
         return to / name.rpartition("/")[2]
     if count > 1:
         raise CommandError(f"{to} is not a folder, but there are {count} files for it.")
-    if not to.parent.is_dir():
+    if not has_folder:
         raise CommandError(f"The folder {to.parent} does not exist.")
     return to

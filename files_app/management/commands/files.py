@@ -1,7 +1,6 @@
 """``manage.py files``: what can be had."""
 
 from argparse import ArgumentParser
-from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand
@@ -9,6 +8,7 @@ from django.template.defaultfilters import filesizeformat
 from rich.table import Table
 from rich.text import Text
 
+from files_app.models import moment
 from files_app.options import add_server_address
 from files_app.terminal import console, file_server
 
@@ -33,7 +33,7 @@ class Command(BaseCommand):
         table.add_column("Size", justify="right", no_wrap=True)
         table.add_column("Modified", no_wrap=True)
         for entry in entries:
-            when = datetime.fromtimestamp(entry["mtime"]).astimezone()
+            when = moment(entry["mtime"]).astimezone()
             table.add_row(Text(entry["name"]), filesizeformat(entry["size"]), f"{when:%Y-%m-%d %H:%M}")
         console.print(table)
         console.print(f"{len(entries)} files", style="dim")

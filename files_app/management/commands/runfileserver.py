@@ -9,6 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 
 from files_app.access import authorize, require_loopback
 from files_app.catalogue import Catalogue
@@ -37,21 +38,24 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default=settings.SERVER_HOST, help="address (default: %(default)s)")
         parser.add_argument(
-            "--port", type=port_number, default=settings.SERVER_PORT, help="(default: %(default)s)"
+            "--port", type=port_number, default=str(settings.SERVER_PORT), help="(default: %(default)s)"
         )
         parser.add_argument(
             "--files", default=settings.FILES_DIRECTORY, help="the folder (default: %(default)s)"
         )
         parser.add_argument(
-            "--max-clients", type=positive, default=settings.MAX_CLIENTS, help="(default: %(default)s)"
+            "--max-clients", type=positive, default=str(settings.MAX_CLIENTS), help="(default: %(default)s)"
         )
         parser.add_argument(
-            "--buffer-size", type=positive, default=settings.BUFFER_SIZE, help="bytes in a chunk, when paced"
+            "--buffer-size",
+            type=positive,
+            default=str(settings.BUFFER_SIZE),
+            help="bytes in a chunk, when paced",
         )
         parser.add_argument(
             "--sleep-time",
             type=non_negative,
-            default=settings.SLEEP_TIME,
+            default=str(settings.SLEEP_TIME),
             help="seconds between two chunks; 0, the default, is full speed",
         )
         parser.add_argument(
@@ -94,31 +98,38 @@ def running(options: dict[str, Any], on_hurry: Callable[[Callable[[], None]], No
         max_clients_per_address=settings.MAX_CLIENTS_PER_ADDRESS,
         max_upload_size=settings.MAX_UPLOAD_SIZE,
     )
-    try:
-        with (
-            Storage(options["files"]) as storage,
-            FileServer(
-                storage,
-                options["host"],
-                options["port"],
-                observer=observe,
-                authorize=authorize,
-                limits=limits,
-                pace=pace_of(options),
-            ) as server,
-        ):
-            on_hurry(lambda: server.shutdown(grace=0))
-            with recording(recorder, storage, server), listening(server):
-                yield server
-    except FolderError as error:
-        raise CommandError(str(error)) from None
-    except OSError as error:
-        raise taken(options["host"], options["port"], "SERVER_PORT (or --port)", error) from None
+    with contextlib.ExitStack() as stack:
+        try:
+            storage = stack.enter_context(Storage(options["files"]))
+        except FolderError as error:
+            raise CommandError(str(error)) from None
+        except OSError as error:
+            raise CommandError(f"The folder {options['files']} cannot be served: {error.strerror}.") from None
+        server = FileServer(
+            storage,
+            options["host"],
+            options["port"],
+            observer=observe,
+            authorize=authorize,
+            limits=limits,
+            pace=pace_of(options),
+        )
+        try:
+            stack.enter_context(server)
+        except OSError as error:
+            raise taken(options["host"], options["port"], "SERVER_PORT (or --port)", error) from None
+        on_hurry(lambda: server.shutdown(grace=0))
+        stack.enter_context(recording(recorder, storage, server))
+        stack.enter_context(listening(server))
+        yield server
 
 
 @contextlib.contextmanager
 def recording(recorder: Recorder, storage: Storage, server: FileServer) -> Iterator[None]:
-    interrupted = Transfer.objects.close_interrupted()
+    try:
+        interrupted = Transfer.objects.close_interrupted()
+    except DatabaseError as error:
+        raise CommandError(f"The history cannot be written: {error}.") from None
     if interrupted:
         log.warning("%d transfers were running when the server last died: closed as interrupted", interrupted)
     catalogue = Catalogue(storage, recorder, server.registry.files_changed)

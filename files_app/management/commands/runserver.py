@@ -1,14 +1,16 @@
-"""``manage.py runserver``: the site alone. Daphne's own command with the server class of the settings."""
+"""``manage.py runserver``: the site alone, by the server class of the settings."""
 
 from argparse import ArgumentParser
 from typing import Any
 
+from daphne.endpoints import build_endpoint_description_strings
 from daphne.management.commands.runserver import Command as DaphneCommand
 from django.conf import settings
 from django.utils.module_loading import import_string
 
 from files_app.access import require_loopback
 from files_app.options import require_free_port, require_migrated
+from fileserver.server import address_text
 
 
 class Command(DaphneCommand):
@@ -25,4 +27,18 @@ class Command(DaphneCommand):
         require_loopback(self.addr, "WEB_HOST")
         require_migrated()
         require_free_port(self.addr, int(self.port), "WEB_PORT")
-        super().inner_run(*args, **options)
+        if not options["use_asgi"]:
+            super().inner_run(*args, **options)
+            return
+        self.check(display_num_errors=True)
+        self.server_cls(
+            application=self.get_application(options),
+            endpoints=build_endpoint_description_strings(host=self.addr, port=self.port),
+            signal_handlers=not options["use_reloader"],
+            action_logger=self.log_action,
+            ready_callable=self.tell_address,
+        ).run()
+
+    def tell_address(self) -> None:
+        self.stdout.write(f"listening on http://{address_text(self.addr, int(self.port))}/; Ctrl+C stops")
+        self.stdout.flush()

@@ -49,6 +49,7 @@ class Command(BaseCommand):
             ):
                 url = f"http://{address_text(settings.WEB_HOST, settings.WEB_PORT)}/"
                 self.stdout.write(self.style.SUCCESS(f"\n  The page is at {url}   Ctrl+C stops.\n"))
+                self.stdout.flush()  # into a pipe it would lie until the next line
                 if options["open"]:
                     webbrowser.open(url)
             failed = group.wait()

@@ -32,8 +32,7 @@ class Command(BaseCommand):
         if options["name"] and len(paths) > 1:
             raise CommandError("--as can name one file only.")
         for path in paths:
-            if not path.is_file():
-                raise CommandError(f"{path} is {'not a file' if path.exists() else 'not there'}.")
+            _require_file(path)
         with file_server(options) as client:
             for path in paths:
                 self._upload(client, path, options["name"] or path.name, options["exists"])
@@ -51,6 +50,15 @@ class Command(BaseCommand):
         if done["sha256"] != hashing.sha256:
             raise CommandError(f"{path} was changed while it was sent, or arrived wrong: upload it again.")
         console.print(f"{path} is there as {done['name']}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _require_file(path: Path) -> None:
+    try:
+        if path.is_file():
+            return
+        raise CommandError(f"{path} is {'not a file' if path.exists() else 'not there'}.")
+    except OSError as error:
+        raise CommandError(f"{path} cannot be read: {error.strerror}.") from None
 
 
 class _HashingReader:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from files_app.options import add_server_address
 from files_app.terminal import console, file_server
+from fileserver.server import address_text
 
 ENDED_SHOWN = 8
 STYLES = {"complete": "green", "aborted": "yellow", "cancelled": "yellow", "failed": "red"}
@@ -28,7 +29,7 @@ class Command(BaseCommand):
         add_server_address(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        board = Board(f"{options['host']}:{options['port']}")
+        board = Board(address_text(options["host"], options["port"]))
         with (
             file_server(options) as client,
             Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live,
@@ -89,7 +90,7 @@ class Board:
             ProgressBar(total=length, completed=row["done"], width=24),
             f"{100 * row['done'] // length}",
             f"{filesizeformat(row['rate'])}/s",
-            row["client"],
+            Text(row["client"]),
         ]
 
     @staticmethod

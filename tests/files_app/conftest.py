@@ -1,0 +1,158 @@
+"""A database in a file, a served folder of its own for each test, and a file server with its history."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.db import connections, transaction
+from django.test.utils import setup_databases, teardown_databases
+
+from files_app import access
+from files_app.management.commands.runfileserver import listening, recording
+from files_app.models import File, Transfer
+from files_app.recorder import Recorder
+from fileserver.client import Client
+from fileserver.events import TransferStarted
+from fileserver.pacing import Pace
+from fileserver.server import FileServer
+from fileserver.session import Limits
+from fileserver.storage import Storage
+from tests.servers import Events, Peer, wait_until
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_test_environment: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """The test database, always: pytest-django makes one only if a collected test has its marker."""
+    # A file, for threads share it: one in memory would tell them that its tables are locked.
+    path = tmp_path_factory.mktemp("database") / "test.sqlite3"
+    connections.settings["default"]["TEST"]["NAME"] = str(path)
+    with django_db_blocker.unblock():
+        before = setup_databases(verbosity=0, interactive=False, aliases={"default"})
+    _require_temporary_database(tmp_path_factory)
+    yield
+    with django_db_blocker.unblock():
+        teardown_databases(before, verbosity=0)
+
+
+def _require_temporary_database(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing here may ever write to, or empty, the database of this installation."""
+    name = Path(connections["default"].settings_dict["NAME"])
+    if not name.is_relative_to(tmp_path_factory.getbasetemp()):
+        pytest.exit(f"The tests would use the database {name}, which is not theirs.", returncode=3)
+
+
+@pytest.fixture
+def database(
+    django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """For threads, which see what is committed only; a tenth of the time that flushing all tables takes."""
+    _require_temporary_database(tmp_path_factory)
+    with django_db_blocker.unblock():
+        yield
+        _require_temporary_database(tmp_path_factory)
+        with transaction.atomic():
+            for model in (Transfer, File, LogEntry, Session, User):
+                model._default_manager.all().delete()
+
+
+class Served:
+    """A file server with recorder and catalogue, as ``runfileserver`` puts them together."""
+
+    def __init__(self, server: FileServer, storage: Storage, recorder: Recorder, events: Events) -> None:
+        self.server = server
+        self.storage = storage
+        self.recorder = recorder
+        self.events = events
+
+    @property
+    def folder(self) -> Path:
+        return self.storage.root
+
+    @property
+    def port(self) -> int:
+        return self.server.address[1]
+
+    def client(self) -> Client:
+        return Client(*self.server.address)
+
+    def peer(self, receive_buffer: int | None = None) -> Peer:
+        return Peer(self.server.address, receive_buffer)
+
+    def settle(self) -> None:
+        """Return when all that the recorder has been told so far is in the database."""
+        settle(self.recorder)
+
+    def row_of(self, transfer_id: int) -> Transfer:
+        """The history row of a transfer that has ended or is about to."""
+        event = self.events.ending(transfer_id)
+        self.settle()
+        return Transfer.objects.get(thread=self.thread_of(transfer_id), name=event.name)
+
+    def thread_of(self, transfer_id: int) -> str:
+        started = self.events.wait_for(lambda e: isinstance(e, TransferStarted) and e.id == transfer_id)
+        assert isinstance(started, TransferStarted)
+        return started.thread
+
+    def catalogued(self, name: str) -> File:
+        """The row of a file, as soon as there is one."""
+        return wait_until(lambda: File.objects.filter(name=name).first())
+
+    def put(self, name: str, data: bytes) -> None:
+        """A file that is there and catalogued, as if somebody had copied it."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        wait_until(lambda: File.objects.filter(name=name, size=len(data)).exists())
+
+
+def settle(recorder: Recorder) -> None:
+    written = threading.Event()
+    recorder.submit(lambda: transaction.on_commit(written.set))
+    assert written.wait(10), "the recorder has not come to the end of its queue"
+
+
+@contextlib.contextmanager
+def serving(folder: Path, limits: Limits | None = None, pace: Pace | None = None) -> Iterator[Served]:
+    recorder = Recorder()
+    events = Events(recorder)
+    authorize: Callable[..., Any] = access.authorize
+    with (
+        Storage(folder) as storage,
+        FileServer(storage, observer=events, authorize=authorize, limits=limits, pace=pace) as server,
+        recording(recorder, storage, server),
+        listening(server),
+    ):
+        try:
+            yield Served(server, storage, recorder, events)
+        finally:
+            server.shutdown(grace=0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, settings: Any) -> Path:
+    path = tmp_path / "served"
+    path.mkdir()
+    settings.FILES_DIRECTORY = path
+    return path
+
+
+@pytest.fixture
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The catalogue looks at the folder all the time."""
+    monkeypatch.setattr("files_app.catalogue.INTERVAL", 0.02)
+    monkeypatch.setattr("files_app.catalogue.SHARE", 1)
+
+
+@pytest.fixture
+def served(folder: Path, database: None, quick_looks: None, settings: Any) -> Iterator[Served]:
+    with serving(folder) as running:
+        settings.SERVER_HOST, settings.SERVER_PORT = running.server.address
+        yield running

@@ -1,0 +1,382 @@
+"""The rows agree with the folder: at the start, after each change, and after what others do to it by hand."""
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connections
+
+from files_app import catalogue as catalogue_module
+from files_app import recorder as recorder_module
+from files_app.catalogue import Catalogue
+from files_app.models import File
+from files_app.recorder import Recorder
+from fileserver.events import FileDeleted, FilePublished
+from fileserver.storage import Storage
+from tests.files_app.conftest import Served, serving
+from tests.servers import sha256, wait_until
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def names() -> list[str]:
+    return list(File.objects.values_list("name", flat=True))
+
+
+class Announced:
+    """What the catalogue has announced; ``wait_for`` a number of files."""
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+        self.rows: list[int] = []  # what somebody else saw in the database at that moment
+
+    def __call__(self, count: int) -> None:
+        self.counts.append(count)
+        seen: list[int] = []
+        reader = threading.Thread(target=_count_rows, args=(seen,))
+        reader.start()
+        reader.join()
+        self.rows += seen
+
+
+def _count_rows(seen: list[int]) -> None:
+    try:
+        seen.append(File.objects.count())
+    finally:
+        connections.close_all()
+
+
+@pytest.fixture
+def hurry(quick_looks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue_module, "SHARE", 0)
+
+
+class TestStart:
+    def test_files_that_are_there_at_the_start_are_catalogued(self, folder: Path, quick_looks: None) -> None:
+        (folder / "week 3").mkdir()
+        (folder / "week 3" / "slides.pdf").write_bytes(b"%PDF")
+        (folder / "notes.txt").write_bytes(b"hello")
+        os.utime(folder / "notes.txt", (1_700_000_000, 1_700_000_000))
+        with serving(folder) as served:
+            wait_until(lambda: names() == ["notes.txt", "week 3/slides.pdf"])
+            wait_until(lambda: served.server.registry.files == 2)
+            entry = served.storage.stat("notes.txt")
+        row = File.objects.get(name="notes.txt")
+        assert (row.size, row.mtime.timestamp(), row.etag) == (5, 1_700_000_000, entry.etag)
+        assert (row.sha256, row.content_type, row.added_by) == ("", "text/plain", "")
+        assert File.objects.get(name="week 3/slides.pdf").content_type == "application/pdf"
+
+    def test_rows_of_files_that_went_while_the_server_was_down_go_at_the_start(
+        self, folder: Path, quick_looks: None
+    ) -> None:
+        for name in ("stays.txt", "goes.txt"):
+            (folder / name).write_bytes(b"x")
+        with serving(folder):
+            wait_until(lambda: len(names()) == 2)
+        (folder / "goes.txt").unlink()
+        with serving(folder):
+            wait_until(lambda: names() == ["stays.txt"])
+
+    def test_the_number_of_files_is_known_after_a_restart_without_changes(
+        self, folder: Path, quick_looks: None
+    ) -> None:
+        (folder / "a.txt").write_bytes(b"x")
+        with serving(folder):
+            wait_until(names)
+        with serving(folder) as served:
+            assert wait_until(lambda: served.server.registry.files) == 1
+
+    def test_a_hash_is_remembered_after_a_restart(self, folder: Path, quick_looks: None) -> None:
+        with serving(folder) as served, served.peer() as peer:
+            peer.ask("PUT", name="a.txt", size=5)
+            peer.send(b"hello")
+            peer.end()
+        assert File.objects.get().sha256 == sha256(b"hello")
+        with serving(folder) as served, served.client() as client:
+            assert wait_until(lambda: client.request("STAT", name="a.txt")["sha256"]) == sha256(b"hello")
+
+    def test_the_hash_of_another_state_of_the_file_is_not_remembered(
+        self, folder: Path, quick_looks: None
+    ) -> None:
+        with serving(folder) as served, served.peer() as peer:
+            peer.ask("PUT", name="a.txt", size=5)
+            peer.send(b"hello")
+            peer.end()
+        (folder / "a.txt").write_bytes(b"HELLO")
+        with serving(folder) as served, served.client() as client:
+            wait_until(lambda: File.objects.filter(sha256="").exists())
+            assert client.request("STAT", name="a.txt")["sha256"] is None
+
+
+class TestByHand:
+    def test_a_file_that_somebody_copies_into_the_folder_appears(self, served: Served) -> None:
+        (served.folder / "copied.txt").write_bytes(b"hello")
+        assert served.catalogued("copied.txt").size == 5
+        wait_until(lambda: served.server.registry.files == 1)
+
+    def test_a_file_that_somebody_changes_gets_another_etag_and_its_hash_is_unknown(
+        self, served: Served
+    ) -> None:
+        with served.peer() as peer:
+            peer.ask("PUT", name="a.txt", size=5)
+            peer.send(b"hello")
+            peer.end()
+        served.settle()
+        before = served.catalogued("a.txt")
+        assert before.sha256
+        (served.folder / "a.txt").write_bytes(b"longer than before")
+        after = wait_until(File.objects.filter(size=18).first)
+        assert after.pk == before.pk
+        assert after.etag != before.etag
+        assert after.sha256 == ""
+
+    def test_the_row_of_a_file_that_somebody_removes_goes(self, served: Served) -> None:
+        served.put("a.txt", b"x")
+        served.put("b.txt", b"x")
+        (served.folder / "a.txt").unlink()
+        wait_until(lambda: names() == ["b.txt"])
+
+    def test_a_file_that_becomes_a_folder_makes_room_for_what_is_in_it(self, served: Served) -> None:
+        served.put("a", b"x")
+        (served.folder / "a").unlink()
+        served.put("a/b.txt", b"x")
+        wait_until(lambda: names() == ["a/b.txt"])
+
+    def test_hidden_things_links_and_unsafe_names_have_no_row(self, served: Served, tmp_path: Path) -> None:
+        outside = tmp_path / "outside.txt"
+        outside.write_bytes(b"secret")
+        (served.folder / ".hidden").write_bytes(b"x")
+        (served.folder / "link.txt").symlink_to(outside)
+        (served.folder / "new\nline").write_bytes(b"x")
+        served.put("z.txt", b"x")
+        assert names() == ["z.txt"]
+
+    def test_a_thousand_files_are_more_than_one_statement_and_all_there(
+        self, served: Served, hurry: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(catalogue_module, "WRITE_BATCH", 100)
+        for number in range(1000):
+            (served.folder / f"{number:04}.txt").write_bytes(b"x")
+        wait_until(lambda: File.objects.count() == 1000, 20)
+        for number in range(0, 1000, 2):
+            (served.folder / f"{number:04}.txt").unlink()
+        wait_until(lambda: File.objects.count() == 500, 20)
+
+    def test_a_file_dated_beyond_the_calendar_keeps_no_other_file_out(
+        self, served: Served, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stat = Storage.stat
+
+        def dated(self: Storage, name: str) -> Any:
+            entry = stat(self, name)
+            far = {"future.txt": 1e13, "past.txt": -1e13}.get(name, entry.mtime)
+            return type(entry)(entry.name, entry.size, far, entry.etag)
+
+        monkeypatch.setattr(Storage, "stat", dated)
+        for name in ("future.txt", "normal.txt", "past.txt"):
+            (served.folder / name).write_bytes(b"x")
+        wait_until(lambda: names() == ["future.txt", "normal.txt", "past.txt"])
+        assert File.objects.get(name="future.txt").mtime.year == 9999
+        assert File.objects.get(name="past.txt").mtime.year == 1970
+
+    def test_a_folder_that_cannot_be_read_for_a_while_does_not_end_the_looks(
+        self, served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        entries = Storage.entries
+
+        def broken(*args: Any) -> Any:
+            raise OSError("the disk is away")
+
+        monkeypatch.setattr(Storage, "entries", broken)
+        wait_until(lambda: "could not be compared" in caplog.text)
+        monkeypatch.setattr(Storage, "entries", entries)
+        served.put("a.txt", b"x")
+
+
+class TestClients:
+    def test_an_upload_is_catalogued_with_its_hash(self, served: Served) -> None:
+        with served.peer() as peer:
+            peer.ask("PUT", name="a.txt", size=5)
+            peer.send(b"hello")
+            peer.end()
+        served.settle()
+        row = served.catalogued("a.txt")
+        assert (row.size, row.sha256) == (5, sha256(b"hello"))
+
+    def test_an_upload_that_replaces_a_file_keeps_its_row(self, served: Served) -> None:
+        served.put("a.txt", b"old")
+        before = File.objects.get()
+        with served.peer() as peer:
+            peer.ask("PUT", name="a.txt", size=5, exists="replace")
+            peer.send(b"hello")
+            peer.end()
+        served.settle()
+        after = File.objects.get()
+        assert (after.pk, after.sha256) == (before.pk, sha256(b"hello"))
+
+    def test_a_deleted_file_has_no_row(self, served: Served) -> None:
+        served.put("a.txt", b"x")
+        with served.client() as client:
+            client.request("DELETE", name="a.txt")
+        wait_until(lambda: not names())
+        wait_until(lambda: served.server.registry.files == 0)
+
+    def test_a_receipt_makes_the_hash_of_a_copied_file_known(self, served: Served) -> None:
+        served.put("a.txt", b"hello")
+        with served.client() as client:
+            download = client.get("a.txt")
+            list(download)
+            client.request("RECEIPT", id=download.id, sha256=sha256(b"hello"))
+        wait_until(lambda: File.objects.get().sha256 == sha256(b"hello"))
+
+    def test_no_row_is_lost_and_no_hash_forgotten_when_uploads_race_the_looks(
+        self, served: Served, hurry: None
+    ) -> None:
+        count, wrong = 60, []
+
+        def upload(first: int) -> None:
+            try:
+                with served.peer() as peer:
+                    for number in range(first, count, 4):
+                        data = b"%d" % number
+                        peer.ask("PUT", name=f"{number}.txt", size=len(data))
+                        peer.send(data)
+                        peer.end()
+            except BaseException as error:
+                wrong.append(error)
+
+        threads = [threading.Thread(target=upload, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+        wait_until(lambda: File.objects.exclude(sha256="").count() == count)
+        for row in File.objects.all():
+            assert row.sha256 == sha256(row.name.removesuffix(".txt").encode())
+
+    def test_an_upload_that_a_look_saw_first_still_gets_its_hash(self, folder: Path) -> None:
+        """The file is there before the server tells of it: between the two a look may come."""
+        (folder / "a.txt").write_bytes(b"hello")
+        recorder = Recorder()
+        with Storage(folder) as storage:
+            catalogue = Catalogue(storage, recorder, lambda count: None)
+            entry = storage.stat("a.txt")
+            recorder.submit(lambda: catalogue._reconcile(["a.txt"]))
+            recorder(
+                FilePublished(
+                    entry.name, entry.size, entry.mtime, entry.etag, sha256=sha256(b"hello"), user=None
+                )
+            )
+            recorder.submit(lambda: catalogue._reconcile(["a.txt"]))
+            recorder.start()
+            recorder.stop()
+        assert File.objects.get().sha256 == sha256(b"hello")
+        assert catalogue._known == {"a.txt": entry.etag}
+
+    def test_a_late_word_of_a_deletion_is_put_right_by_the_next_look(self, served: Served) -> None:
+        served.put("a.txt", b"x")
+        served.recorder(FileDeleted("a.txt", "client", None))
+        served.settle()
+        served.catalogued("a.txt")
+
+
+class TestAnnouncements:
+    def test_what_is_announced_is_in_the_database_already(self, folder: Path, quick_looks: None) -> None:
+        announced, recorder = Announced(), Recorder()
+        (folder / "a.txt").write_bytes(b"x")
+        with Storage(folder) as storage:
+            catalogue = Catalogue(storage, recorder, announced)
+            recorder.start()
+            catalogue.start()
+            try:
+                wait_until(lambda: announced.counts == [1])
+                (folder / "b.txt").write_bytes(b"x")
+                wait_until(lambda: len(announced.counts) > 1)
+            finally:
+                catalogue.stop()
+                recorder.stop()
+        assert announced.counts[-1] == 2
+        assert announced.rows == announced.counts
+
+    def test_an_empty_folder_in_which_nothing_happens_is_announced_once(
+        self, folder: Path, quick_looks: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        looks = threading.Semaphore(0)
+        look = Catalogue._look
+        monkeypatch.setattr(Catalogue, "_look", lambda self: (look(self), looks.release()))
+        announced, recorder = Announced(), Recorder()
+        with Storage(folder) as storage:
+            catalogue = Catalogue(storage, recorder, announced)
+            recorder.start()
+            catalogue.start()
+            try:
+                for _ in range(5):
+                    assert looks.acquire(timeout=5)
+            finally:
+                catalogue.stop()
+                recorder.stop()
+        assert announced.counts == [0]
+
+
+class TestRollback:
+    def test_a_row_whose_transaction_is_rolled_back_is_written_at_the_next_try(
+        self, served: Served, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(recorder_module, "RETRY_PAUSES", (0.01,))
+        served.settle()
+        once, write_progress = iter([True]), recorder_module._Batch._write_progress
+
+        def full(batch: Any) -> None:
+            write_progress(batch)
+            if File.objects.exists() and next(once, False):
+                raise OperationalError("database or disk is full")
+
+        monkeypatch.setattr(recorder_module._Batch, "_write_progress", full)
+        (served.folder / "a.txt").write_bytes(b"x")
+        served.catalogued("a.txt")
+        assert next(once, None) is None
+
+    def test_stopping_does_not_wait_for_a_locked_database(self, folder: Path) -> None:
+        """``stop`` may come between the beginning of a look and its wait for the writer."""
+        recorder = Recorder()  # not started: nothing that is submitted is ever done
+        with Storage(folder) as storage:
+            catalogue = Catalogue(storage, recorder, lambda count: None)
+            look = catalogue._storage.entries
+
+            def entries_while_stopping() -> Any:
+                catalogue._stopping.set()
+                catalogue._written.set()
+                return look()
+
+            catalogue._storage.entries = entries_while_stopping  # type: ignore[method-assign,assignment]
+            looking = threading.Thread(target=catalogue._look)
+            looking.start()
+            looking.join(5)
+            stuck = looking.is_alive()
+            catalogue._written.set()
+            looking.join()
+        assert not stuck
+
+
+def test_a_look_that_takes_long_is_followed_by_a_long_rest(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue_module, "INTERVAL", 0.0)
+    rests: list[float] = []
+    recorder = Recorder()
+    with Storage(folder) as storage:
+        catalogue = Catalogue(storage, recorder, lambda count: None)
+        clock = iter([0.0, 3.0])
+        monkeypatch.setattr(catalogue_module.time, "monotonic", lambda: next(clock))
+        monkeypatch.setattr(catalogue, "_load", lambda: None)
+        monkeypatch.setattr(catalogue, "_look", lambda: None)
+        monkeypatch.setattr(
+            catalogue._stopping, "wait", lambda seconds: rests.append(seconds) or catalogue._stopping.set()
+        )
+        catalogue._run()
+        monkeypatch.setattr(catalogue_module.time, "monotonic", time.perf_counter)
+    assert rests == [60.0]

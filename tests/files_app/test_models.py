@@ -1,0 +1,195 @@
+"""Behaviour on the models and their querysets."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+
+from files_app.models import File, Transfer, moment, url_of
+
+NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
+
+
+def make_file(name: str, size: int = 1, days: int = 0) -> File:
+    return File.objects.create(
+        name=name, size=size, mtime=NOW + timedelta(days=days), etag="e", content_type="text/plain"
+    )
+
+
+def make_transfer(**fields: Any) -> Transfer:
+    usual: dict[str, Any] = {
+        "name": "a.txt",
+        "direction": "download",
+        "size": 100,
+        "length": 100,
+        "client": "127.0.0.1:5000",
+        "via": "tcp",
+        "thread": "ClientThread-1",
+        "started_at": NOW,
+    }
+    return Transfer.objects.create(**{**usual, **fields})
+
+
+@pytest.mark.django_db
+class TestFiles:
+    @pytest.mark.parametrize(
+        ("query", "found"),
+        [
+            ("", ["100% sure.txt", "a\\b", "a_b.txt", "axb.txt", "Week 3/Slides.pdf"]),
+            ("slides", ["Week 3/Slides.pdf"]),
+            ("pdf week", ["Week 3/Slides.pdf"]),
+            ("pdf txt", []),
+            ("%", ["100% sure.txt"]),
+            ("_", ["a_b.txt"]),
+            ("a_b", ["a_b.txt"]),
+            ("\\", ["a\\b"]),
+            ("'; DROP TABLE files_app_file; --", []),
+        ],
+    )
+    def test_a_search_finds_names_with_every_word_and_takes_no_character_for_a_wildcard(
+        self, query: str, found: list[str]
+    ) -> None:
+        for name in ("100% sure.txt", "a_b.txt", "axb.txt", "Week 3/Slides.pdf", "a\\b"):
+            make_file(name)
+        assert sorted(File.objects.matching(query).values_list("name", flat=True)) == sorted(found)
+
+    def test_a_search_of_thousands_of_words_is_no_error(self) -> None:
+        make_file("a.txt")
+        words = " ".join(f"word{number}" for number in range(3000))
+        assert File.objects.matching("a " * 3000).count() == 1
+        assert File.objects.matching(words).count() == 0
+        assert Transfer.objects.matching(text=words).count() == 0
+
+    @pytest.mark.parametrize(
+        ("sort", "order"),
+        [
+            ("name", "abc"),
+            ("-name", "cba"),
+            ("size", "bac"),
+            ("-size", "acb"),
+            ("mtime", "cba"),
+            ("-mtime", "abc"),
+            ("etag", "abc"),
+            ("", "abc"),
+            ("file__transfers", "abc"),
+            ("?", "abc"),
+        ],
+    )
+    def test_files_are_sorted_by_the_given_columns_only_and_then_by_name(self, sort: str, order: str) -> None:
+        make_file("b", size=1, days=2)
+        make_file("c", size=2, days=1)
+        make_file("a", size=2, days=3)
+        assert "".join(File.objects.sorted_by(sort).values_list("name", flat=True)) == order
+
+    def test_downloads_count_whole_downloads_of_that_file_only(self) -> None:
+        counted, other = make_file("a"), make_file("b")
+        for outcome in ("complete", "complete", "aborted", "cancelled", "failed", "interrupted", "running"):
+            make_transfer(file=counted, outcome=outcome)
+        make_transfer(file=counted, outcome="complete", direction="upload")
+        make_transfer(file=None, outcome="complete")
+        downloads = dict(File.objects.with_downloads().values_list("name", "downloads"))
+        assert downloads == {counted.name: 2, other.name: 0}
+
+    def test_a_file_that_goes_leaves_its_transfers(self) -> None:
+        file = make_file("a.txt")
+        transfer = make_transfer(file=file)
+        file.delete()
+        transfer.refresh_from_db()
+        assert (transfer.file, transfer.name) == (None, "a.txt")
+
+    def test_a_file_is_called_by_its_name(self) -> None:
+        assert str(make_file("a.txt")) == "a.txt"
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("notes.txt", "/files/notes.txt"),
+        ("week 3/slides.pdf", "/files/week%203/slides.pdf"),
+        ("100%.txt", "/files/100%25.txt"),
+        ("a?b#c&d.txt", "/files/a%3Fb%23c%26d.txt"),
+        ("Übung 🎉.txt", "/files/%C3%9Cbung%20%F0%9F%8E%89.txt"),
+        ('"><script>', "/files/%22%3E%3Cscript%3E"),
+    ],
+)
+def test_the_address_of_a_file_is_its_name_quoted(name: str, url: str) -> None:
+    assert url_of(name) == url
+    assert File(name=name).get_absolute_url() == url
+
+
+@pytest.mark.parametrize(
+    ("seconds", "year"), [(0, 1970), (1.8e9, 2027), (-1e13, 1970), (1e13, 9999), (float("inf"), 9999)]
+)
+def test_a_moment_is_a_date_for_whatever_number(seconds: float, year: int) -> None:
+    assert moment(seconds).year == year
+
+
+@pytest.mark.django_db
+class TestTransfers:
+    @pytest.mark.parametrize(
+        ("text", "found"),
+        [
+            ("", 3),
+            ("alpha", 1),
+            ("ALPHA", 1),
+            ("192.168", 1),
+            ("ClientThread-9", 1),
+            ("maria", 1),
+            ("alpha maria", 0),
+            ("%", 0),
+            ("_", 0),
+        ],
+    )
+    def test_the_history_is_searched_by_name_client_thread_and_user(self, text: str, found: int) -> None:
+        make_transfer(name="alpha.txt")
+        make_transfer(name="beta.txt", client="192.168.0.7:1", thread="ClientThread-9")
+        make_transfer(name="gamma.txt", user="maria")
+        assert Transfer.objects.matching(text=text).count() == found
+
+    def test_filters_add_up_and_empty_ones_are_left_out(self) -> None:
+        make_transfer(outcome="complete")
+        make_transfer(outcome="complete", via="web")
+        make_transfer(outcome="failed", via="web")
+        assert Transfer.objects.matching(outcome="complete", via="", direction="").count() == 2
+        assert Transfer.objects.matching(outcome="complete", via="web").count() == 1
+
+    def test_the_newest_come_first_and_the_later_row_first_among_equals(self) -> None:
+        old = make_transfer(started_at=NOW - timedelta(hours=1))
+        first, second = make_transfer(), make_transfer()
+        assert list(Transfer.objects.newest()) == [second, first, old]
+
+    def test_only_running_rows_are_closed_as_interrupted(self) -> None:
+        running, complete = make_transfer(), make_transfer(outcome="complete", finished_at=NOW)
+        assert Transfer.objects.close_interrupted() == 1
+        running.refresh_from_db()
+        complete.refresh_from_db()
+        assert running.outcome == "interrupted"
+        assert running.finished_at is not None
+        assert (complete.outcome, complete.finished_at) == ("complete", NOW)
+        assert Transfer.objects.close_interrupted() == 0
+
+    @pytest.mark.parametrize(
+        ("done", "length", "seconds", "rate", "percent"),
+        [
+            (50, 100, 2.0, 25.0, 50),
+            (0, 0, 1.0, 0.0, 100),
+            (100, 100, 0.0, None, 100),
+            (1, 3, None, None, 33),
+            (199, 200, 1.0, 199.0, 99),
+        ],
+    )
+    def test_rate_and_percent_have_an_answer_for_every_row(
+        self, done: int, length: int, seconds: float | None, rate: float | None, percent: int
+    ) -> None:
+        finished = None if seconds is None else NOW + timedelta(seconds=seconds)
+        transfer = make_transfer(done=done, length=length, finished_at=finished)
+        assert (transfer.seconds, transfer.rate, transfer.percent) == (seconds, rate, percent)
+
+    def test_a_transfer_is_called_by_what_it_was(self) -> None:
+        assert str(make_transfer(outcome="failed")) == "download of a.txt: failed"
+
+
+@pytest.mark.django_db
+def test_the_migrations_make_the_models_as_they_are() -> None:
+    call_command("makemigrations", "--check", "--dry-run", verbosity=0)

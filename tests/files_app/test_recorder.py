@@ -1,0 +1,530 @@
+"""The history: one row for each transfer, with the right ending, whatever happens to the database."""
+
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection
+
+from files_app import recorder as recorder_module
+from files_app.models import File, Transfer
+from files_app.recorder import Recorder
+from fileserver import events
+from fileserver.protocol import ErrorReply
+from fileserver.session import Limits
+from fileserver.storage import Upload
+from tests.files_app.conftest import Served, serving, settle
+from tests.servers import numbered_bytes, sha256, wait_until
+
+pytestmark = pytest.mark.usefixtures("database")
+
+BIG = 8 << 20  # bytes: more than fits into the buffers of a loopback connection that nobody reads
+
+
+def started(number: int, name: str = "a.txt", **facts: Any) -> events.TransferStarted:
+    usual: dict[str, Any] = {
+        "direction": "download",
+        "size": 100,
+        "offset": 0,
+        "length": 100,
+        "client": "127.0.0.1:5000",
+        "user": None,
+        "via": "tcp",
+        "thread": f"ClientThread-{number}",
+        "pace": "",
+        "at": 1_800_000_000.0,
+    }
+    return events.TransferStarted(id=number, name=name, **{**usual, **facts})
+
+
+def finished(number: int, name: str = "a.txt", **facts: Any) -> events.TransferFinished:
+    usual: dict[str, Any] = {
+        "done": 100,
+        "outcome": "complete",
+        "error": "",
+        "verified": None,
+        "seconds": 1.0,
+        "at": 1_800_000_001.0,
+    }
+    return events.TransferFinished(id=number, name=name, **{**usual, **facts})
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    recorder = Recorder()
+    recorder.start()
+    yield recorder
+    recorder.stop()
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder_module, "RETRY_PAUSES", (0.01,))
+
+
+@pytest.fixture
+def small(folder: Path) -> bytes:
+    data = numbered_bytes(1000)
+    (folder / "small.txt").write_bytes(data)
+    return data
+
+
+@pytest.fixture
+def big(folder: Path) -> bytes:
+    data = numbered_bytes(BIG)
+    (folder / "big.bin").write_bytes(data)
+    return data
+
+
+# --- real transfers
+
+
+class TestTcp:
+    def test_a_whole_download_is_one_complete_row(self, small: bytes, served: Served) -> None:
+        served.catalogued("small.txt")
+        with served.client() as client:
+            download = client.get("small.txt", offset=100)
+            assert b"".join(map(bytes, download)) == small[100:]
+            row = served.row_of(download.id)
+        assert Transfer.objects.count() == 1
+        assert (row.name, row.direction, row.via, row.outcome) == ("small.txt", "download", "tcp", "complete")
+        assert (row.size, row.offset, row.length, row.done) == (1000, 100, 900, 900)
+        assert (row.error, row.verified, row.user, row.pace) == ("", None, "", "")
+        assert row.client.startswith("127.0.0.1:")
+        assert row.file == File.objects.get(name="small.txt")
+        assert row.finished_at is not None
+        assert row.started_at <= row.finished_at
+
+    def test_an_upload_is_one_complete_row_that_is_linked_to_its_file(self, served: Served) -> None:
+        with served.peer() as peer:
+            upload = peer.ask("PUT", name="new.txt", size=5)
+            peer.send(b"hello")
+            peer.end()
+        row = served.row_of(upload["id"])
+        assert Transfer.objects.count() == 1
+        assert (row.direction, row.outcome, row.done) == ("upload", "complete", 5)
+        assert row.file is not None
+        assert row.file.sha256 == sha256(b"hello")
+
+    def test_a_peer_that_goes_away_leaves_one_aborted_row(self, big: bytes, served: Served) -> None:
+        with served.peer(receive_buffer=4096) as peer:
+            header = peer.ask("GET", name="big.bin")
+            peer.read(1000)
+            peer.reset()
+        row = served.row_of(header["id"])
+        assert Transfer.objects.count() == 1
+        assert (row.outcome, row.error) == ("aborted", "disconnected")
+        assert 0 < row.done < len(big)
+
+    def test_an_upload_that_breaks_off_is_one_aborted_row(self, served: Served) -> None:
+        with served.peer() as peer:
+            upload = peer.ask("PUT", name="half.txt", size=10)
+            peer.send(b"half")
+        row = served.row_of(upload["id"])
+        assert (row.outcome, row.error, row.done, row.file) == ("aborted", "disconnected", 4, None)
+        assert not File.objects.filter(name="half.txt").exists()
+
+    def test_a_cancelled_download_is_one_cancelled_row(self, big: bytes, served: Served) -> None:
+        with served.peer(receive_buffer=4096) as peer, served.client() as other:
+            header = peer.ask("GET", name="big.bin")
+            other.request("CANCEL", id=header["id"])
+            row = served.row_of(header["id"])
+        assert Transfer.objects.count() == 1
+        assert (row.outcome, row.error) == ("cancelled", "")
+
+    def test_a_file_that_changes_meanwhile_makes_one_failed_row(
+        self, big: bytes, served: Served, folder: Path
+    ) -> None:
+        with served.peer(receive_buffer=4096) as peer:
+            header = peer.ask("GET", name="big.bin")
+            peer.read(1000)
+            with (folder / "big.bin").open("ab") as file:
+                file.write(b"more")
+            peer.read(len(big) - 1000)
+            assert peer.err()["code"] == "changed"
+        row = served.row_of(header["id"])
+        assert (row.outcome, row.error) == ("failed", "changed")
+        assert Transfer.objects.count() == 1
+
+    def test_an_upload_with_another_hash_is_one_failed_row(self, served: Served) -> None:
+        with served.peer() as peer:
+            upload = peer.ask("PUT", name="x.txt", size=5, sha256=sha256(b"other"))
+            peer.send(b"hello")
+            assert peer.err()["code"] == "checksum"
+        row = served.row_of(upload["id"])
+        assert (row.outcome, row.error, row.file) == ("failed", "checksum", None)
+
+    def test_a_full_disk_makes_one_failed_row(self, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(self: Upload, data: memoryview) -> None:
+            raise ErrorReply("no-space", "The disk is full.")
+
+        monkeypatch.setattr(Upload, "write", refuse)
+        with served.peer() as peer:
+            upload = peer.ask("PUT", name="x.txt", size=5)
+            peer.send(b"hello")
+            assert peer.err()["code"] == "no-space"
+        row = served.row_of(upload["id"])
+        assert (row.outcome, row.error) == ("failed", "no-space")
+        assert Transfer.objects.count() == 1
+
+    def test_a_refused_request_makes_no_row(self, served: Served) -> None:
+        with served.peer() as peer:
+            assert peer.refusal(b"GET nothing.txt\n")["code"] == "not-found"
+        served.settle()
+        assert not Transfer.objects.exists()
+
+    def test_a_right_receipt_makes_the_row_verified(self, small: bytes, served: Served) -> None:
+        with served.client() as client:
+            download = client.get("small.txt")
+            list(download)
+            assert client.request("RECEIPT", id=download.id, sha256=sha256(small))["verified"] is True
+        row = served.row_of(download.id)
+        assert (row.outcome, row.error, row.verified) == ("complete", "", True)
+
+    def test_a_wrong_receipt_makes_the_row_failed(self, small: bytes, served: Served) -> None:
+        with served.client() as client:
+            download = client.get("small.txt")
+            list(download)
+            assert client.request("RECEIPT", id=download.id, sha256="0" * 64)["verified"] is False
+        row = served.row_of(download.id)
+        assert (row.outcome, row.error, row.verified) == ("failed", "checksum", False)
+        assert Transfer.objects.count() == 1
+
+    def test_a_server_that_shuts_down_ends_each_row(self, big: bytes, folder: Path) -> None:
+        with serving(folder) as served, served.peer(receive_buffer=4096) as peer:
+            header = peer.ask("GET", name="big.bin")
+            served.server.shutdown(grace=0)
+            served.events.ending(header["id"])
+        row = Transfer.objects.get()
+        assert (row.outcome, row.error) == ("aborted", "shutting-down")
+        assert row.finished_at is not None
+
+
+class TestTogether:
+    def test_200_transfers_that_end_in_the_same_instant_are_200_rows(
+        self, folder: Path, served: Served
+    ) -> None:
+        count, data = 200, numbered_bytes(200_000)
+        (folder / "shared.bin").write_bytes(data)
+        together = threading.Barrier(count)
+        wrong: list[object] = []
+
+        def fetch() -> None:
+            try:
+                with served.peer(receive_buffer=4096) as peer:
+                    header = peer.ask("GET", name="shared.bin")
+                    peer.read(1)
+                    together.wait(30)
+                    if peer.read(header["length"] - 1) != data[1:]:
+                        wrong.append(header)
+                    peer.end()
+            except BaseException as error:
+                wrong.append(error)
+                together.abort()
+
+        threads = [threading.Thread(target=fetch, name=f"Peer-{n}") for n in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+        wait_until(lambda: len(served.events.of(events.TransferFinished)) == count, 30)
+        served.settle()
+        rows = Transfer.objects.all()
+        assert rows.count() == count
+        assert {(row.outcome, row.done) for row in rows} == {("complete", len(data))}
+        assert len({row.thread for row in rows}) == count
+        assert len({row.client for row in rows}) == count
+
+    def test_a_row_is_running_until_its_end_and_never_afterwards(self, big: bytes, served: Served) -> None:
+        with served.peer(receive_buffer=4096) as peer:
+            header = peer.ask("GET", name="big.bin")
+            wait_until(Transfer.objects.filter(outcome="running", finished_at=None).exists)
+            peer.read(header["length"])
+            peer.end()
+            row = served.row_of(header["id"])
+        assert row.outcome == "complete"
+        assert not Transfer.objects.filter(outcome="running").exists()
+
+
+# --- the database
+
+
+class TestLockedDatabase:
+    def test_a_locked_database_loses_nothing(
+        self,
+        recorder: Recorder,
+        quick_retries: None,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setitem(connection.settings_dict["OPTIONS"], "timeout", 0.05)
+        other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+            for number in range(50):
+                recorder(started(number))
+                recorder(finished(number))
+            wait_until(lambda: "trying again" in caplog.text)
+            other.execute("ROLLBACK")
+        finally:
+            other.close()
+        settle(recorder)
+        assert Transfer.objects.filter(outcome="complete").count() == 50
+        caplog.clear()  # the errors in it hold on to a connection
+
+    def test_a_sender_never_waits_for_the_database(self, recorder: Recorder) -> None:
+        other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+            begun = time.monotonic()
+            for number in range(1000):
+                recorder(started(number))
+            took = time.monotonic() - begun
+            other.execute("ROLLBACK")
+        finally:
+            other.close()
+        assert took < 1.0
+        settle(recorder)
+        assert Transfer.objects.count() == 1000
+
+    def test_a_disk_that_is_full_in_the_middle_of_a_write_loses_nothing(
+        self, recorder: Recorder, quick_retries: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        recorder(started(1))
+        settle(recorder)
+        once = iter([True])
+        write_progress = recorder_module._Batch._write_progress
+
+        def full(batch: Any) -> None:
+            write_progress(batch)
+            if next(once, False):
+                raise OperationalError("database or disk is full")
+
+        monkeypatch.setattr(recorder_module._Batch, "_write_progress", full)
+        recorder(finished(1))
+        recorder(started(2))
+        settle(recorder)
+        assert Transfer.objects.get(thread="ClientThread-1").outcome == "complete"
+        assert Transfer.objects.get(thread="ClientThread-2").outcome == "running"
+
+    def test_stop_writes_what_is_on_the_queue(self) -> None:
+        recorder = Recorder()
+        for number in range(5000):  # more than one batch
+            recorder(started(number))
+            recorder(finished(number))
+        recorder.start()
+        recorder.stop()
+        assert Transfer.objects.filter(outcome="complete").count() == 5000
+
+    def test_a_database_that_stays_locked_does_not_keep_the_server_from_ending(
+        self, monkeypatch: pytest.MonkeyPatch, quick_retries: None, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setitem(connection.settings_dict["OPTIONS"], "timeout", 0.01)
+        recorder = Recorder()
+        other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+            recorder.start()
+            recorder(started(1))
+            recorder.stop()
+        finally:
+            other.close()
+        assert "1 events of the history are lost" in caplog.text
+        caplog.clear()  # the errors in it hold on to a connection
+
+
+class TestPoison:
+    def hold(self, recorder: Recorder) -> threading.Event:
+        """Keep the writer busy until the event that is returned is set: what comes meanwhile is one batch."""
+        busy, go = threading.Event(), threading.Event()
+
+        def wait() -> None:
+            busy.set()
+            assert go.wait(10)
+
+        recorder.submit(wait)
+        assert busy.wait(10)
+        return go
+
+    def test_a_poisonous_event_does_not_take_others_with_it(
+        self, recorder: Recorder, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        recorder(started(1))
+        settle(recorder)
+        go = self.hold(recorder)
+        recorder(started(2))
+        recorder(finished(1))
+        recorder(started(3, size=2**70))
+        recorder(finished(2))
+        go.set()
+        settle(recorder)
+        rows = {row.thread: row.outcome for row in Transfer.objects.all()}
+        assert rows == {"ClientThread-1": "complete", "ClientThread-2": "complete"}
+        assert "left out of the history: TransferStarted(id=3" in caplog.text
+
+    def test_an_ending_without_a_beginning_does_not_take_other_endings_with_it(
+        self, recorder: Recorder, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        recorder(started(1))
+        settle(recorder)
+        go = self.hold(recorder)
+        recorder(started(2))
+        recorder(finished(1))
+        recorder(finished(99, "never began"))
+        recorder(finished(2))
+        go.set()
+        settle(recorder)
+        rows = {row.thread: row.outcome for row in Transfer.objects.all()}
+        assert rows == {"ClientThread-1": "complete", "ClientThread-2": "complete"}
+        assert "left out of the history: TransferFinished(id=99" in caplog.text
+
+    def test_a_poisonous_job_does_not_take_others_with_it(
+        self, recorder: Recorder, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def poison() -> None:
+            raise RuntimeError("poison")
+
+        go = self.hold(recorder)
+        recorder(started(1))
+        recorder.submit(poison)
+        recorder(finished(1))
+        go.set()
+        settle(recorder)
+        assert [row.outcome for row in Transfer.objects.all()] == ["complete"]
+        assert "poison" in caplog.text
+
+    def test_a_receipt_for_a_transfer_that_nobody_remembers_is_left_aside(self, recorder: Recorder) -> None:
+        recorder(started(1))
+        recorder(finished(1))
+        recorder(events.TransferVerified(77, "a.txt", True))
+        settle(recorder)
+        assert Transfer.objects.get().verified is None
+
+    def test_a_receipt_in_the_same_batch_as_its_transfer_finds_its_row(self, recorder: Recorder) -> None:
+        go = self.hold(recorder)
+        recorder(started(1))
+        recorder(finished(1))
+        recorder(events.TransferVerified(1, "a.txt", False))
+        go.set()
+        settle(recorder)
+        row = Transfer.objects.get()
+        assert (row.outcome, row.error, row.verified) == ("failed", "checksum", False)
+
+    def test_only_so_many_ended_transfers_are_remembered(
+        self, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(recorder_module, "REMEMBERED", 3)
+        for number in range(10):
+            recorder(started(number))
+            recorder(finished(number))
+        settle(recorder)
+        assert list(recorder._ended_rows) == [7, 8, 9]
+        assert recorder._rows == {}
+        assert recorder._progress == {}
+
+    def test_a_second_ending_changes_nothing(self, recorder: Recorder) -> None:
+        recorder(started(1))
+        recorder(finished(1))
+        settle(recorder)
+        recorder(finished(1, outcome="aborted"))
+        settle(recorder)
+        assert Transfer.objects.get().outcome == "complete"
+
+
+class TestProgress:
+    def test_progress_is_written_while_a_transfer_runs(
+        self, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(recorder_module, "PROGRESS_WRITES", 0.0)
+        recorder(started(1))
+        recorder(events.TransferProgressed(1, "a.txt", 40, 100, False))
+        settle(recorder)
+        row = Transfer.objects.get()
+        assert (row.done, row.outcome) == (40, "running")
+
+    def test_what_a_dead_server_left_running_is_closed_as_interrupted_at_the_next_start(
+        self, folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        at = datetime.fromtimestamp(1_800_000_000, UTC)
+        facts = {"name": "x", "size": 9, "length": 9, "client": "c", "thread": "t", "started_at": at}
+        left = Transfer.objects.create(direction="download", via="tcp", done=4, **facts)
+        ended = Transfer.objects.create(
+            direction="download", via="tcp", outcome="complete", finished_at=at, **facts
+        )
+        with caplog.at_level(logging.WARNING, "files_app"), serving(folder):
+            left.refresh_from_db()
+            ended.refresh_from_db()
+        assert (left.outcome, left.done) == ("interrupted", 4)
+        assert left.finished_at is not None
+        assert (ended.outcome, ended.finished_at) == ("complete", at)
+        assert "1 transfers were running" in caplog.text
+
+    def test_a_row_that_another_has_closed_keeps_its_ending(self, recorder: Recorder) -> None:
+        recorder(started(1))
+        settle(recorder)
+        assert Transfer.objects.close_interrupted() == 1
+        recorder(finished(1))
+        settle(recorder)
+        assert Transfer.objects.get().outcome == "interrupted"
+
+
+class TestLinks:
+    def test_a_transfer_outlives_its_file_with_the_link_kept_null(self, small: bytes, served: Served) -> None:
+        served.catalogued("small.txt")
+        with served.client() as client:
+            download = client.get("small.txt")
+            list(download)
+            assert served.row_of(download.id).file is not None
+            client.request("DELETE", name="small.txt")
+        served.settle()
+        row = Transfer.objects.get()
+        assert (row.file, row.name, row.outcome) == (None, "small.txt", "complete")
+
+    def test_only_whole_downloads_count(self, big: bytes, served: Served) -> None:
+        served.catalogued("big.bin")
+        with served.client() as client:
+            for _ in range(2):
+                list(client.get("big.bin"))
+        with served.peer(receive_buffer=4096) as peer:
+            header = peer.ask("GET", name="big.bin")
+            peer.reset()
+            served.events.ending(header["id"])
+        served.settle()
+        assert File.objects.with_downloads().get(name="big.bin").downloads == 2
+
+    def test_long_fields_from_outside_fit_into_their_columns(self, recorder: Recorder) -> None:
+        recorder(started(1, client="c" * 500, user="u" * 500))
+        settle(recorder)
+        row = Transfer.objects.get()
+        assert (len(row.client), len(row.user)) == (100, 150)
+
+
+def test_the_writer_leaves_no_connection_open(tmp_path: Path) -> None:
+    def open_files() -> int:
+        links = [os.path.join("/proc/self/fd", fd) for fd in os.listdir("/proc/self/fd")]
+        targets = [os.readlink(link) for link in links if os.path.islink(link)]
+        return sum(str(connection.settings_dict["NAME"]) in target for target in targets)
+
+    before = open_files()
+    recorder = Recorder()
+    recorder.start()
+    recorder(started(1))
+    settle(recorder)
+    assert open_files() > before
+    recorder.stop()
+    assert open_files() == before
+
+
+def test_a_slow_peer_that_stalls_is_one_aborted_row(folder: Path, big: bytes) -> None:
+    with serving(folder, Limits(stall=0.2)) as served, served.peer(receive_buffer=4096) as peer:
+        header = peer.ask("GET", name="big.bin")
+        row = served.row_of(header["id"])
+    assert (row.outcome, row.error) == ("aborted", "stalled")

@@ -1,0 +1,101 @@
+"""The settings: from the environment, with the defaults that ``.env.example`` shows."""
+
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings as live
+
+FILE = Path(live.BASE_DIR) / "cfsite" / "settings.py"
+EXAMPLE = Path(live.BASE_DIR) / ".env.example"
+NAMES = sorted(set(re.findall(r'env(?:\.\w+)?\("([A-Z_]+)"', FILE.read_text())))
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run the settings with nothing but the given variables in the environment."""
+    monkeypatch.setattr("environ.Env.read_env", lambda *args, **kwargs: None)
+
+    def run(**variables: str) -> dict[str, Any]:
+        for name in NAMES:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in {"SECRET_KEY": "for this test", **variables}.items():
+            monkeypatch.setenv(name, value)
+        return runpy.run_path(str(FILE))
+
+    return run
+
+
+def test_each_variable_is_in_the_example(load: Any) -> None:
+    shown = set(re.findall(r"^#?([A-Z_]+)=", EXAMPLE.read_text(), re.MULTILINE))
+    assert shown == set(NAMES)
+
+
+def test_the_example_shows_the_defaults(load: Any) -> None:
+    shown = dict(re.findall(r"^#([A-Z_]+)=(.*)$", EXAMPLE.read_text(), re.MULTILINE))
+    del shown["SECRET_KEY"]  # made at the first start
+    assert comparable(load(**shown)) == comparable(load())
+
+
+def comparable(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name.isupper()}
+
+
+def test_the_defaults_are_those_of_a_machine_of_ones_own(load: Any) -> None:
+    settings = load()
+    assert (settings["SERVER_HOST"], settings["SERVER_PORT"]) == ("127.0.0.1", 9999)
+    assert (settings["WEB_HOST"], settings["WEB_PORT"]) == ("127.0.0.1", 8000)
+    assert settings["FILES_DIRECTORY"] == settings["BASE_DIR"] / "server_files"
+    assert (settings["SLEEP_TIME"], settings["BUFFER_SIZE"]) == (0.0, 1000)
+    assert (settings["MAX_CLIENTS"], settings["MAX_CLIENTS_PER_ADDRESS"]) == (1000, 0)
+    assert settings["MAX_UPLOAD_SIZE"] == 0
+    assert settings["DEBUG"] is False
+    assert settings["ALLOWED_HOSTS"] == ["localhost", "127.0.0.1", "[::1]"]
+    assert settings["CSRF_TRUSTED_ORIGINS"] == []
+    assert settings["DATABASES"]["default"]["NAME"] == settings["BASE_DIR"] / "db.sqlite3"
+    assert settings["CHANNEL_LAYERS"]["default"]["BACKEND"] == "channels.layers.InMemoryChannelLayer"
+
+
+def test_a_folder_elsewhere_stays_where_it_is(load: Any, tmp_path: Path) -> None:
+    assert load(FILES_DIRECTORY=str(tmp_path))["FILES_DIRECTORY"] == tmp_path
+    assert load(FILES_DIRECTORY="shared")["FILES_DIRECTORY"] == Path(live.BASE_DIR) / "shared"
+
+
+def test_sqlite_is_opened_for_many_readers_and_one_writer(load: Any) -> None:
+    options = load()["DATABASES"]["default"]["OPTIONS"]
+    assert options["transaction_mode"] == "IMMEDIATE"
+    assert options["timeout"] == 20
+    assert "journal_mode=WAL" in options["init_command"]
+    assert "synchronous=NORMAL" in options["init_command"]
+
+
+def test_another_database_has_no_options_of_sqlite(load: Any) -> None:
+    database = load(DATABASE_URL="postgres://user:password@db.example/files")["DATABASES"]["default"]
+    assert database["ENGINE"] == "django.db.backends.postgresql"
+    assert (database["NAME"], database["HOST"]) == ("files", "db.example")
+    assert "init_command" not in database.get("OPTIONS", {})
+
+
+def test_with_a_redis_its_pubsub_is_the_channel_layer(load: Any) -> None:
+    layer = load(REDIS_URL="redis://localhost:6379/0")["CHANNEL_LAYERS"]["default"]
+    assert layer["BACKEND"] == "channels_redis.pubsub.RedisPubSubChannelLayer"
+    assert layer["CONFIG"] == {"hosts": ["redis://localhost:6379/0"]}
+
+
+def test_https_is_believed_from_the_proxy_only_when_it_is_said(load: Any) -> None:
+    assert "SECURE_PROXY_SSL_HEADER" not in load()
+    settings = load(HTTPS="True")
+    assert settings["SECURE_PROXY_SSL_HEADER"] == ("HTTP_X_FORWARDED_PROTO", "https")
+    assert settings["SESSION_COOKIE_SECURE"] is settings["CSRF_COOKIE_SECURE"] is True
+    assert settings["SECURE_SSL_REDIRECT"] is True
+
+
+def test_who_refuses_comes_before_who_answers() -> None:
+    order = {name.rpartition(".")[2]: place for place, name in enumerate(live.MIDDLEWARE)}
+    assert order["CommonMiddleware"] < order["ServeStaticMiddleware"]
+    assert order["LoopbackOnlyMiddleware"] < order["ServeStaticMiddleware"]
+    assert live.INSTALLED_APPS.index("files_app") < live.INSTALLED_APPS.index("daphne")
+    assert "django.middleware.gzip.GZipMiddleware" not in live.MIDDLEWARE
+    assert not live.DATABASES["default"].get("ATOMIC_REQUESTS")
