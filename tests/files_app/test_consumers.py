@@ -274,7 +274,7 @@ class TestSlowPage:
     def test_a_slow_page_gets_nothing_while_it_is_behind_and_then_the_newest_state(
         self, served: Served
     ) -> None:
-        waiting = [BEHIND + 1]
+        waiting = [0]
         served.put("big.bin", bytes(12 << 20))
 
         async def visit() -> None:
@@ -283,6 +283,10 @@ class TestSlowPage:
                 open_page() as quick,
             ):
                 await quick.news()
+                await slow.news()
+                waiting[0] = BEHIND + 1
+                while not slow.socket.output_queue.empty():
+                    slow.socket.output_queue.get_nowait()
                 with served.peer(receive_buffer=4096) as peer:
                     peer.ask("GET", name="big.bin")
                     for _ in range(3):
