@@ -5,4 +5,5 @@ set -eu
 CDPATH='' cd -- "$(dirname -- "$0")"
 . scripts/python.sh
 prepare requirements-dev.txt
-exec "$python" -m pytest "$@"
+# As many at a time as there are cores; a file stays together, for its tests share servers.
+exec "$python" -m pytest -n auto --dist loadfile "$@"

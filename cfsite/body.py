@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 AHEAD = 1 << 20  # bytes that may wait for the application before the browser has to
 
 
-class BodyLost(ConnectionResetError):
+class BodyLost(ConnectionError):
     """The browser went away before its last byte."""
 
 

@@ -2,7 +2,7 @@
 
 The application's `send` ends in `handle_reply` and `drained`, its `receive` is `receive`; Twisted and Daphne
 call the other methods. Private names in use (Twisted 26.10, Daphne 4.2): `_tempDataLen` of a transport,
-`_networkProducer` of a channel, `_response_started` of Daphne's request.
+`_response_started` of Daphne's request.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -85,8 +85,7 @@ class FlowRequest(WebRequest):
 
     def start_streaming(self) -> None:
         """Start the application now, with the headers. The body is `cfsite.body`; `receive` shows none."""
-        network = self.channel._networkProducer
-        self.stream = Body(network.pauseProducing, network.resumeProducing)
+        self.stream = Body(self.channel.hold_back, self.channel.let_on)
         self.body_read = True
         super().requestReceived(*self.channel.request_line())
 
@@ -240,6 +239,10 @@ class FlowRequest(WebRequest):
             self.stream.lose()
         super().connectionLost(reason)
         self.end()
+
+    def is_over(self) -> bool:
+        """Whether the response is out, or given up; its connection may still linger."""
+        return bool(self.finished or self.aborted)
 
     def end(self) -> None:
         self.ended.set()

@@ -18,8 +18,8 @@ Twisted leave these things open; each override here and in `exchange` closes one
 - A server that stops closes running downloads cleanly, as if they were whole, and leaves tasks to a dying
   interpreter: connections are reset, applications are told and waited for, all tasks are ended.
 
-Private names in use (Twisted 26.10, Daphne 4.2): `_command`, `_path`, `_version` and `_networkProducer` of
-HTTPChannel, `reactor._asyncioEventloop`.
+Private names in use (Twisted 26.10, Daphne 4.2): `_command`, `_path`, `_version`, `_networkProducer`,
+`_handlingRequest` and `_savedTimeOut` of HTTPChannel, `reactor._asyncioEventloop`.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -37,6 +37,7 @@ from daphne.server import Server, reactor  # importing Daphne first installs its
 from twisted.internet.defer import Deferred
 from twisted.web.http import HTTPChannel
 
+from cfsite.body import BodyLost
 from cfsite.exchange import ClientGone, FlowRequest, Message, buffered
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ class FlowChannel(HTTPChannel):
     transport: Any
     _networkProducer: Any
     _path: Any  # bytes, whatever Twisted's annotation says
+    _handlingRequest: bool
+    _savedTimeOut: float | None = None
     lingering: int | None = None  # bytes still to be thrown away
 
     def request_line(self) -> tuple[bytes, bytes, bytes]:
@@ -81,11 +84,22 @@ class FlowChannel(HTTPChannel):
         if self.lingering <= 0:
             self._networkProducer.pauseProducing()
 
+    def hold_back(self) -> None:
+        """Read nothing, for the application is behind with a body: the silence is not the client's fault."""
+        self._networkProducer.pauseProducing()
+        self._savedTimeOut = self.setTimeout(None) or self._savedTimeOut
+
+    def let_on(self) -> None:
+        self._networkProducer.resumeProducing()
+        if not self._handlingRequest:  # else the body is whole, and Twisted does so after the response
+            self.setTimeout(self._savedTimeOut)
+
     def linger(self) -> None:
         """Closing with bytes unread means a reset, and the reset overtakes the answer (RFC 9112, 9.6)."""
         if self.lingering is None:
             self.lingering = LINGER_BYTES
             self.transport.loseWriteConnection()
+            self._networkProducer.resumeProducing()  # the client may have been held back
             self.callLater(LINGER_SECONDS, self.transport.abortConnection)
 
 
@@ -160,9 +174,9 @@ class FlowServer(Server):
         details.pop("application_instance", None)
         connected = "disconnected" not in details and not self.closing
         error = None if task.cancelled() else task.exception()
-        if error is None and connected and isinstance(protocol, FlowRequest) and not protocol.aborted:
+        if error is None and connected and isinstance(protocol, FlowRequest) and not protocol.is_over():
             error = RuntimeError(f"The application ended before its response to {protocol.uri!r}")
-        if error is not None and not isinstance(error, ClientGone):
+        if error is not None and not isinstance(error, ClientGone | BodyLost):
             logger.error("Exception inside application: %s", error, exc_info=error)
         if error is not None and connected:
             self.guarded(protocol.handle_exception, error)

@@ -9,10 +9,12 @@ class SiteServer(FlowServer):
     @staticmethod
     def body_limit(method: str, path: str) -> int | None:
         """Uploads may be as large as the file server takes them, everything else is a form."""
-        if method == "PUT" and path.startswith("/files/"):
+        if SiteServer.streams_body(method, path):
             return settings.MAX_UPLOAD_SIZE or None
+        if path == "/upload/":
+            return (settings.MAX_UPLOAD_SIZE and settings.MAX_UPLOAD_SIZE + BODY_LIMIT) or None
         return BODY_LIMIT
 
     @staticmethod
     def streams_body(method: str, path: str) -> bool:
-        return method == "PUT" and path.startswith("/files/")
+        return path.startswith({"PUT": "/files/", "PATCH": "/uploads/", "POST": "/uploads/"}.get(method, "-"))

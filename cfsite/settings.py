@@ -1,14 +1,28 @@
 """All settings, from the environment or from ``.env``; ``.env.example`` lists them with their defaults."""
 
 from pathlib import Path
+from typing import Any
 
 import environ
 from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
 
 from cfsite import keys
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
+
+
+class Env(environ.Env):
+    """Says which variable is wrong, where environ says only how."""
+
+    def get_value(self, var: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().get_value(var, *args, **kwargs)
+        except ValueError as error:
+            raise ImproperlyConfigured(f"{var}: {error}.") from error
+
+
+env = Env()
 env.read_env(BASE_DIR / ".env")
 
 # --- the file server
@@ -21,6 +35,7 @@ BUFFER_SIZE = env.int("BUFFER_SIZE", 1000)  # bytes in a chunk, when there is a 
 MAX_CLIENTS = env.int("MAX_CLIENTS", 1000)
 MAX_CLIENTS_PER_ADDRESS = env.int("MAX_CLIENTS_PER_ADDRESS", 0)
 MAX_UPLOAD_SIZE = env.int("MAX_UPLOAD_SIZE", 0)  # bytes; 0: as much as the disk takes
+PARTIAL_UPLOAD_HOURS = env.float("PARTIAL_UPLOAD_HOURS", 24.0)  # that a broken upload can be gone on with
 
 # --- the site
 
@@ -151,7 +166,9 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
         "django": {"handlers": ["console"], "level": "INFO", "propagate": False},
-        "django.channels.server": {"level": "WARNING"},  # a line for each request is of no use here
+        # A line for each request, or for each that a client got wrong, is of no use here.
+        "django.channels.server": {"level": "ERROR"},
+        "django.request": {"level": "ERROR"},
         "fileserver": {"level": "INFO"},
         "files_app": {"level": "INFO"},
     },

@@ -23,7 +23,7 @@ from django.template.response import TemplateResponse
 from django.utils.crypto import salted_hmac
 
 from fileserver.protocol import RIGHTS
-from fileserver.session import GUEST, Grant
+from fileserver.service import GUEST, Grant
 
 RELAY = Grant(None, frozenset(RIGHTS), relay=True)
 

@@ -20,6 +20,7 @@ from fileserver.protocol import BadReply, ErrorReply
 log = logging.getLogger(__name__)
 
 RECONNECT = 0.5  # seconds
+LONGEST_LINE = 4 << 20  # bytes: 500 live rows and 500 endings with the longest names
 SILENCE = 12.0  # seconds without a line, where the server promises one each 5: it hangs
 
 
@@ -70,7 +71,7 @@ class Feed:
     async def _run(self) -> None:
         while True:
             try:
-                client = await connect()
+                client = await connect(LONGEST_LINE)
             except Offline as error:
                 await self._lost(str(error))
             else:

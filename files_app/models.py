@@ -133,6 +133,7 @@ class Transfer(models.Model):
     via = models.CharField(max_length=3, choices=Via)
     thread = models.CharField(max_length=40)
     pace = models.CharField(max_length=60, blank=True)
+    upload = models.CharField(max_length=32, blank=True, help_text="by which an upload goes on after a break")
     started_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True, blank=True)
     outcome = models.CharField(max_length=11, choices=Outcome, default=Outcome.RUNNING)
@@ -149,6 +150,7 @@ class Transfer(models.Model):
             models.Index(fields=["-started_at", "-id"]),
             models.Index(fields=["file", "direction", "outcome"]),
             models.Index(fields=["outcome"], condition=Q(outcome="running"), name="running_transfers"),
+            models.Index(fields=["upload"], condition=~Q(upload=""), name="uploads"),
         ]
 
     def __str__(self) -> str:

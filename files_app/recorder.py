@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 BATCH = 2000  # events in one transaction, at most
 REMEMBERED = 10_000  # ended transfers whose receipt may still come
 PROGRESS_WRITES = 10.0  # seconds between two writes of the progress of what runs
+NO_ROW = 0  # no row has this key
 RETRY_PAUSES = (0.1, 0.5, 2.0, 5.0)  # seconds; the last one again and again
 
 Job = Callable[[], None]
@@ -123,7 +124,9 @@ class _Batch:
     def __init__(self, recorder: Recorder, items: list[events.Event | Job]) -> None:
         self._recorder = recorder
         self._items = items
+        self._started: list[events.TransferStarted] = []
         self._new: dict[int, Transfer] = {}
+        self._reopened: set[int] = set()
         self._ended: list[events.TransferFinished] = []
         self._ended_rows: dict[int, int] = {}
         self._verified: list[events.TransferVerified] = []
@@ -138,7 +141,7 @@ class _Batch:
     def _take(self, item: events.Event | Job) -> None:
         match item:
             case events.TransferStarted():
-                self._new[item.id] = _row(item)
+                self._started.append(item)
             case events.TransferFinished():
                 self._ended.append(item)
             case events.TransferVerified():
@@ -153,21 +156,38 @@ class _Batch:
     def _insert(self) -> None:
         """Rows of what began in this batch; what also ended in it is written once, with its ending."""
         endings = {event.id: event for event in self._ended}
-        names = {row.name for row in self._new.values()} | {event.name for event in self._ended}
+        names = {event.name for event in self._started} | {event.name for event in self._ended}
         self._files = dict(File.objects.filter(name__in=names).values_list("name", "pk")) if names else {}
-        for key, row in self._new.items():
-            if key in endings:
-                for field, value in self._ending(endings[key]).items():
-                    setattr(row, field, value)
-            row.file_id = self._files.get(row.name)
-        Transfer.objects.bulk_create(self._new.values())
+        uploads = self._rows_of_uploads()
+        for event in self._started:
+            row = uploads.get(event.upload) or Transfer(started_at=datetime.fromtimestamp(event.at, UTC))
+            state = _beginning(event) | {"file_id": self._files.get(event.name)}
+            if event.id in endings:
+                state |= self._ending(endings[event.id])
+            for field, value in state.items():
+                setattr(row, field, value)
+            self._new[event.id] = row
+            if event.upload:
+                uploads[event.upload] = row
+        distinct = {id(row): row for row in self._new.values()}.values()
+        again = [row for row in distinct if row.pk]
+        self._reopened = {row.pk for row in again}
+        Transfer.objects.bulk_create([row for row in distinct if not row.pk])
+        if again:
+            Transfer.objects.bulk_update(again, STATE, batch_size=100)
+
+    def _rows_of_uploads(self) -> dict[str, Transfer]:
+        """Of uploads that go on after a break: they stay one row, from the first try to the last."""
+        uploads = {event.upload for event in self._started if event.upload}
+        return {row.upload: row for row in Transfer.objects.filter(upload__in=uploads)} if uploads else {}
 
     def _update(self) -> None:
         recorder = self._recorder
         for event in self._ended:
             recorder._progress.pop(event.id, None)
             pk = self._ended_rows[event.id] = self._live_row(event.id)
-            if event.id not in self._new:
+            # An ending that is older than a new beginning of the same upload says nothing any more.
+            if event.id not in self._new and pk not in self._reopened:
                 Transfer.objects.filter(pk=pk, finished_at=None).update(**self._ending(event))
         for receipt in self._verified:
             verdict: dict[str, Any] = {"verified": receipt.verified}
@@ -182,7 +202,13 @@ class _Batch:
 
     def remember(self) -> None:
         recorder = self._recorder
-        recorder._rows.update((key, row.pk) for key, row in self._new.items())
+        # Of a row that an upload has reopened, the ending of an older try says nothing any more.
+        for key, pk in recorder._rows.items():
+            if pk in self._reopened:
+                recorder._rows[key] = NO_ROW
+        newest = {row.pk: key for key, row in self._new.items()}
+        for key, row in self._new.items():
+            recorder._rows[key] = row.pk if newest[row.pk] == key else NO_ROW
         for key in self._ended_rows:
             del recorder._rows[key]
         recorder._ended_rows.update(self._ended_rows)
@@ -215,17 +241,26 @@ class _Batch:
         recorder._progress.clear()
 
 
-def _row(event: events.TransferStarted) -> Transfer:
-    return Transfer(
-        name=event.name,
-        direction=event.direction,
-        size=event.size,
-        offset=event.offset,
-        length=event.length,
-        client=event.client[:100],
-        user=(event.user or "")[:150],
-        via=event.via,
-        thread=event.thread,
-        pace=event.pace,
-        started_at=datetime.fromtimestamp(event.at, UTC),
-    )
+def _beginning(event: events.TransferStarted) -> dict[str, Any]:
+    """What a beginning says of its row, for the first time or again."""
+    return {
+        "name": event.name,
+        "direction": event.direction,
+        "size": event.size,
+        "offset": event.offset,
+        "length": event.length,
+        "done": event.done,
+        "client": event.client[:100],
+        "user": (event.user or "")[:150],
+        "via": event.via,
+        "thread": event.thread,
+        "pace": event.pace,
+        "upload": event.upload,
+        "outcome": Transfer.Outcome.RUNNING,
+        "error": "",
+        "finished_at": None,
+    }
+
+
+# The fields that change when an upload goes on, or ends.
+STATE = ("name", "file", "done", "client", "user", "via", "thread", "pace", "outcome", "error", "finished_at")

@@ -13,12 +13,14 @@ from django.shortcuts import render
 
 from files_app.access import relay_token
 from fileserver.aclient import AsyncClient
+from fileserver.client import CHUNK
 from fileserver.protocol import BadReply, ErrorReply
 from fileserver.server import address_text
 
 HTTP_STATUS = {
     "bad-request": 400,
     "bad-name": 400,
+    "too-long": 400,
     "auth-required": 401,
     "denied": 403,
     "not-found": 404,
@@ -49,12 +51,14 @@ class Offline(Exception):
     """The file server cannot be used now; the text is a sentence that says what to do."""
 
 
-async def connect() -> AsyncClient:
-    """A connection on which we may speak for others. Raises ``Offline``."""
+async def connect(limit: int = 4 * CHUNK) -> AsyncClient:
+    """A connection on which we may speak for others; a line may have ``limit`` bytes. Raises ``Offline``."""
     address = server_address()
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            return await AsyncClient.connect(settings.SERVER_HOST, settings.SERVER_PORT, token=relay_token())
+            return await AsyncClient.connect(
+                settings.SERVER_HOST, settings.SERVER_PORT, token=relay_token(), limit=limit
+            )
     except TimeoutError as error:
         raise Offline(f"The file server at {address} does not answer. Restart it.") from error
     except (OSError, ValueError, OverflowError) as error:  # the latter for hosts and ports that cannot be
@@ -111,7 +115,7 @@ TITLES = {
 
 def sentence(request: HttpRequest, status: int, message: str) -> HttpResponse:
     """One sentence: a page for a browser that navigates, plain text for scripts and ``curl``."""
-    if "text/html" in request.headers.get("accept", "") and request.method == "GET":
+    if "text/html" in request.headers.get("accept", ""):
         context = {"status": status, "title": TITLES.get(status, "That did not work"), "message": message}
         return render(request, "error.html", context, status=status)
     return HttpResponse(message + "\n", status=status, content_type="text/plain; charset=utf-8")

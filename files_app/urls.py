@@ -2,12 +2,15 @@
 
 from django.urls import path, re_path
 
-from files_app import views
+from files_app import uploads, views
 
 urlpatterns = [
     path("", views.index, name="index"),
     # Any name gets to the file server, which says in a sentence what is wrong with it.
     re_path(r"^files/(?P<name>[\s\S]+)\Z", views.served_file, name="file"),
+    path("uploads/", uploads.uploads, name="uploads"),
+    path("uploads/<str:upload_id>", uploads.upload, name="upload"),
+    path("upload/", uploads.upload_form, name="upload-form"),
     path("history/", views.history, name="history"),
     path("history/recent/", views.recent, name="recent"),
     path("transfers/<int:transfer_id>/cancel/", views.cancel, name="cancel"),

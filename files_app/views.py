@@ -6,7 +6,6 @@ them has a thread there, a limit, a live row and a row in the history.
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ from django.views.decorators.http import require_GET, require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
 
 from files_app.access import require_own_page
+from files_app.bodies import body_of, extensions_of, length_of
 from files_app.models import File, Transfer, moment, url_of
 from files_app.relay import answers_in_sentences, connect, sentence, server_address, speaking_for
 from files_app.streaming import Streaming
@@ -33,8 +33,6 @@ log = logging.getLogger(__name__)
 
 PER_PAGE = 50
 RECENT = 12
-PIECE = 256 * 1024  # bytes
-LENGTH = re.compile(r"[0-9]{1,18}")
 PACES = {"": None, "slow-motion": SLOW_MOTION.as_json()}
 
 
@@ -162,7 +160,7 @@ async def _download(request: HttpRequest, name: str) -> HttpResponseBase:
 
 async def _relay(client: AsyncClient, download: AsyncDownload, request: HttpRequest) -> AsyncIterator[bytes]:
     """The bytes of a download, and its receipt once the browser's system has them all."""
-    extensions = _extensions(request)
+    extensions = extensions_of(request)
     delivered, abort = extensions.get("cfsite.delivered"), extensions.get("cfsite.abort")
     try:
         async for piece in download:
@@ -202,29 +200,13 @@ def _headers(state: dict[str, Any]) -> dict[str, str]:
 async def _upload(request: HttpRequest, name: str) -> HttpResponse:
     require_own_page(request)
     exists = request.GET.get("exists", "fail")
-    size = request.META.get("CONTENT_LENGTH") or ""
-    if not LENGTH.fullmatch(size):
+    size = length_of(request)
+    if size is None:
         return sentence(request, 411, "An upload must say how long it is (Content-Length).")
     async with await connect() as client:
-        state = await client.put(name, int(size), _body(request), exists=exists, **speaking_for(request))
+        state = await client.put(name, size, body_of(request), exists=exists, **speaking_for(request))
     answer = {"name": state["name"], "size": state["size"], "url": url_of(state["name"])}
     return JsonResponse(answer, status=201, headers={"Location": answer["url"]})
-
-
-async def _body(request: HttpRequest) -> AsyncIterator[bytes]:
-    """As it comes in, where the web server can do that; else from where Django has put it."""
-    stream = _extensions(request).get("cfsite.body")
-    if stream is not None:
-        async for piece in stream:
-            yield piece
-    while piece := request.read(PIECE):
-        yield piece
-
-
-def _extensions(request: HttpRequest) -> dict[str, Any]:
-    """What the web server adds to ASGI; others, and Django's test client, have nothing of it."""
-    extensions: dict[str, Any] = getattr(request, "scope", {}).get("extensions", {})
-    return extensions
 
 
 async def _delete(request: HttpRequest, name: str) -> HttpResponse:

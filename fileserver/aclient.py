@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
-from fileserver.client import CHUNK, TIMEOUT, Incomplete
+from fileserver.client import CHUNK, PUBLISH_TIMEOUT, TIMEOUT, Incomplete
 from fileserver.protocol import Fields, parse_bare, parse_reply, request_line
 
 
@@ -37,12 +37,15 @@ class AsyncClient:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self.upload = ""  # that of the last PUT, with which it can be gone on
 
     @classmethod
-    async def connect(cls, host: str, port: int, *, token: str | None = None) -> "AsyncClient":
-        """Raises ``OSError`` when nobody listens there."""
+    async def connect(
+        cls, host: str, port: int, *, token: str | None = None, limit: int = 4 * CHUNK
+    ) -> "AsyncClient":
+        """Raises ``OSError`` when nobody listens there. A line may have ``limit`` bytes."""
         async with asyncio.timeout(TIMEOUT):
-            reader, writer = await asyncio.open_connection(host, port, limit=4 * CHUNK)
+            reader, writer = await asyncio.open_connection(host, port, limit=limit)
         client = cls(reader, writer)
         if token is not None:
             try:
@@ -68,27 +71,52 @@ class AsyncClient:
         """Send one request and read its ``OK``; fields that are ``None`` are left out."""
         given = {key: value for key, value in fields.items() if value is not None}
         self._writer.write(request_line(verb, **given))
-        return await self._read_reply()
+        # To go on with a long upload the server may have to read all that it has of it.
+        return parse_reply(await self._read_line(PUBLISH_TIMEOUT if verb == "PUT" else TIMEOUT))
 
     async def get(self, name: str, **fields: Any) -> AsyncDownload:
         return AsyncDownload(self, await self.request("GET", name=name, **fields))
 
     async def put(self, name: str, size: int, source: AsyncIterator[bytes], **fields: Any) -> Fields:
-        """Upload ``size`` bytes of ``source``; the fields of ``END``. ``Incomplete`` if it has fewer."""
-        await self.request("PUT", name=name, size=size, **fields)
-        left = size
+        """Upload from ``source``; the fields of ``END``. ``fields`` are further ones of ``PUT``.
+
+        What is sent are the bytes that are missing, or ``length`` of them; ``Incomplete`` if there are fewer.
+        """
+        begun = await self.request("PUT", name=name, size=size, **fields)
+        self.upload = begun["upload"]
+        most = fields.get("length")
+        left = size - begun["offset"] if most is None else min(most, size - begun["offset"])
+        # The server may end it at any time, and say why, while the source has nothing for us.
+        reply = asyncio.create_task(self._reader.readuntil(b"\n"))
+        sending = asyncio.create_task(self._send_body(source, left))
         try:
-            async for piece in source:
-                # Bytes beyond the size would be read as requests.
-                self._writer.write(piece[:left])
-                left -= min(left, len(piece))
+            await asyncio.wait({reply, sending}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+                await asyncio.wait({reply}, timeout=PUBLISH_TIMEOUT)
+            if not reply.done():
+                raise TimeoutError("The file server does not say how the upload ended.")
+            return parse_reply(reply.result()[:-1])
+        except asyncio.IncompleteReadError:
+            raise Incomplete("The file server closed the connection.") from None
+        finally:
+            reply.cancel()
+            sending.cancel()
+            await asyncio.gather(reply, sending, return_exceptions=True)
+
+    async def _send_body(self, source: AsyncIterator[bytes], length: int) -> None:
+        left = length
+        async for piece in source:
+            # Bytes beyond the end would be read as requests.
+            self._writer.write(piece[:left])
+            left -= min(left, len(piece))
+            try:
                 async with asyncio.timeout(TIMEOUT):
                     await self._writer.drain()
-            if left:
-                raise Incomplete(f"The source ended with {left} of {size} bytes missing.")
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the server may have said why before it closed: read it
-        return await self._read_reply()
+            except ConnectionError:
+                return  # the reply tells why, if the server has said it
+        if left:
+            raise Incomplete(f"The source ended with {left} of {length} bytes missing.")
 
     async def watch(self) -> AsyncGenerator[Fields, None]:
         """Event lines, without end. Nothing else can be asked on this connection afterwards."""
@@ -111,9 +139,9 @@ class AsyncClient:
     async def _read_reply(self) -> Fields:
         return parse_reply(await self._read_line())
 
-    async def _read_line(self) -> bytes:
+    async def _read_line(self, timeout: float = TIMEOUT) -> bytes:  # noqa: ASYNC109 - it is the wire's own
         try:
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(timeout):
                 line = await self._reader.readuntil(b"\n")
         except asyncio.IncompleteReadError:
             raise Incomplete("The file server closed the connection.") from None

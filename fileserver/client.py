@@ -20,6 +20,8 @@ from fileserver.protocol import (
 )
 
 CHUNK = 256 * 1024  # bytes
+# A server that has all bytes may have to flush many of them to a slow disk before it answers.
+PUBLISH_TIMEOUT = 600.0  # seconds
 TIMEOUT = 90.0  # seconds without a byte; the server itself gives up after 60
 
 
@@ -93,7 +95,10 @@ class Client:
         """Send one request and read its ``OK``; fields that are ``None`` are left out."""
         given = {key: value for key, value in fields.items() if value is not None}
         self._sock.sendall(request_line(verb, **given))
-        return self._read_reply()
+        if verb != "PUT":
+            return self._read_reply()
+        # To go on with a long upload the server may have to read all that it has of it.
+        return self._read_late_reply()
 
     def files(self, prefix: str = "") -> Iterator[Fields]:
         """All files, page by page, as ``{"name", "size", "mtime"}``."""
@@ -120,24 +125,25 @@ class Client:
             self, self.request("GET", name=name, offset=offset, length=length, etag=etag, pace=wire_pace)
         )
 
-    def put(
-        self,
-        name: str,
-        source: "Readable",
-        size: int,
-        *,
-        exists: str = "fail",
-        sha256: str | None = None,
-        progress: Callable[[int], None] = lambda count: None,
+    def put(self, name: str, source: "Readable", size: int, **fields: Any) -> Fields:
+        """Upload from ``source``; the fields of ``END``. ``fields`` are further ones of ``PUT``.
+
+        What is sent are the bytes that are missing, or ``length`` of them; ``Incomplete`` if there are fewer.
+        """
+        begun = self.request("PUT", name=name, size=size, **fields)
+        left, most = size - begun["offset"], fields.get("length")
+        return self.send_body(source, left if most is None else min(most, left))
+
+    def send_body(
+        self, source: "Readable", length: int, progress: Callable[[int], None] = lambda count: None
     ) -> Fields:
-        """Upload ``size`` bytes of ``source``; the fields of ``END``. ``progress`` gets counts of bytes."""
-        self.request("PUT", name=name, size=size, exists=exists, sha256=sha256)
-        left = size
+        """The bytes of a ``PUT`` that was answered ``OK``, then its ``END``; ``progress`` gets counts."""
+        left = length
         try:
             while left:
                 piece = source.read(min(left, CHUNK))
                 if not piece:
-                    raise Incomplete(f"The source ended with {left} of {size} bytes missing.")
+                    raise Incomplete(f"The source ended with {left} of {length} bytes missing.")
                 self._sock.sendall(piece)
                 left -= len(piece)
                 progress(len(piece))
@@ -147,7 +153,7 @@ class Client:
                 return self._read_reply()
             except (OSError, BadReply):
                 raise error from None
-        return self._read_reply()
+        return self._read_late_reply()
 
     def watch(self) -> Iterator[Fields]:
         """Event lines, without end. Nothing else can be asked on this connection afterwards."""
@@ -162,6 +168,14 @@ class Client:
 
     def _read_reply(self) -> Fields:
         return parse_reply(self._read_line())
+
+    def _read_late_reply(self) -> Fields:
+        usual = self._sock.gettimeout()
+        self._sock.settimeout(PUBLISH_TIMEOUT)
+        try:
+            return self._read_reply()
+        finally:
+            self._sock.settimeout(usual)
 
     def _read_line(self) -> bytes:
         line = self._input.readline()

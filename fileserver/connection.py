@@ -26,7 +26,7 @@ STALL_SECONDS = 60.0
 STALL_FLOOR = 100  # bytes a second, on average over STALL_SECONDS
 LINE_SECONDS = 10.0  # from a line's first byte to its LF
 LINGER_SECONDS = 1.0
-LINGER_BYTES = 1 << 20
+LINGER_BYTES = 64 << 20  # a client that sends a refused upload reads the refusal long before
 
 READABLE = getattr(select, "POLLIN", 1)
 WRITABLE = getattr(select, "POLLOUT", 4)

@@ -34,7 +34,10 @@ class ClientDisconnected:
 
 @dataclass(frozen=True, slots=True)
 class TransferStarted:
-    """Sizes and offsets are in bytes, times in Unix seconds; ``length`` is what is to move."""
+    """Sizes and offsets are in bytes, times in Unix seconds; ``length`` is what is to move.
+
+    An upload that goes on after a break begins again with the same ``upload``, and with ``done`` bytes.
+    """
 
     id: int
     direction: Direction
@@ -48,6 +51,8 @@ class TransferStarted:
     thread: str
     pace: str
     at: float
+    upload: str = ""
+    done: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,12 +234,18 @@ class Verb:
     right: str | None = None
     main: str | None = None
     fields: Mapping[str, Field] = field(default_factory=dict)
+    one_of: tuple[str, ...] = ()  # of these, exactly one must be given
 
     def read(self, name: str, given: Fields) -> Fields:
         unknown = sorted(given.keys() - self.fields.keys())
         if unknown:
             raise ErrorReply("bad-request", f"{name} has no field {shown(unknown[0], 40)}.")
-        return {key: self._value(name, key, given) for key in self.fields}
+        values = {key: self._value(name, key, given) for key in self.fields}
+        if self.one_of and sum(values[key] is not None for key in self.one_of) != 1:
+            raise ErrorReply(
+                "bad-request", f"{name} needs either {' or '.join(self.one_of)}; HELP shows how."
+            )
+        return values
 
     def _value(self, name: str, key: str, given: Fields) -> Any:
         field = self.fields[key]
@@ -266,7 +272,13 @@ VERBS: Mapping[str, Verb] = {
         "prefix",
         {"prefix": Field(_text, ""), "after": Field(_text, ""), "limit": Field(_list_limit, 1000)},
     ),
-    "STAT": Verb("STAT name: size, time, etag and hash of a file", READ, "name", {"name": _NAME}),
+    "STAT": Verb(
+        'STAT name or STAT {"upload"}: size, time, etag and hash of a file; how far an upload is',
+        READ,
+        "name",
+        {"name": Field(_text), "upload": Field(_text)},
+        one_of=("name", "upload"),
+    ),
     "GET": Verb(
         'GET name or GET {"name", "offset", "length", "etag", "pace"}: the bytes of a file',
         READ,
@@ -287,18 +299,27 @@ VERBS: Mapping[str, Verb] = {
         {"id": _ID, "sha256": Field(_sha256)},
     ),
     "PUT": Verb(
-        'PUT {"name", "size", "sha256", "exists": "fail", "replace" or "rename"}: then the bytes',
+        'PUT {"name", "size", "offset", "length", "upload", "sha256", "exists"}: then the bytes',
         WRITE,
         "name",
         {
             "name": _NAME,
             "size": Field(_json_count, required=True),
+            "offset": Field(_json_count, 0),
+            "length": Field(_json_count),
+            "upload": Field(_text),
             "sha256": Field(_sha256),
-            "exists": Field(_choice("fail", "replace", "rename"), "fail"),
+            "exists": Field(_choice("fail", "replace", "rename")),
             **RELAY_FIELDS,
         },
     ),
-    "DELETE": Verb("DELETE name: remove a file", DELETE, "name", {"name": _NAME, **RELAY_FIELDS}),
+    "DELETE": Verb(
+        'DELETE name or DELETE {"upload"}: remove a file; give up an upload',
+        DELETE,
+        "name",
+        {"name": Field(_text), "upload": Field(_text), **RELAY_FIELDS},
+        one_of=("name", "upload"),
+    ),
     "WATCH": Verb("WATCH: everything that moves, a JSON line at a time, until you close", WATCH),
     "CANCEL": Verb("CANCEL id: end a live transfer", CONTROL, "id", {"id": _ID}),
     "QUIT": Verb("QUIT: goodbye"),

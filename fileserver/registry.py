@@ -74,9 +74,12 @@ class Transfer:
     pace: Pace | None
     wake: Callable[[], None]
     observer: Observer
+    upload: str = ""
     done: int = 0
     started: float = field(default_factory=time.time)
     begun: float = field(default_factory=time.monotonic)
+    waiting_since: float | None = None  # monotonic; of an upload between two parts
+    _base: int = field(init=False)  # bytes that had moved before this transfer began
     _reason: str = ""
     _ended: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -85,7 +88,8 @@ class Transfer:
     _next_report: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self._meter = RateMeter(0, self.begun)
+        self._base = self.done
+        self._meter = RateMeter(self.done, self.begun)
         self._next_report = self.begun + PROGRESS_INTERVAL
 
     # --- for the thread that moves it
@@ -110,6 +114,14 @@ class Transfer:
             self._stopped.wait(seconds)
         self.check()
 
+    def wait(self) -> str:
+        """Nobody moves it until the next part comes; the reason if somebody has stopped it instead."""
+        with self._lock:
+            if not self._reason:
+                self.waiting_since = time.monotonic()
+                self.wake = _nobody
+            return self._reason
+
     def close(self) -> str:
         """From here on nobody can stop it; the reason if somebody already has."""
         with self._lock:
@@ -117,6 +129,11 @@ class Transfer:
             return self._reason
 
     # --- for others
+
+    @property
+    def moved(self) -> int:
+        """Bytes that moved in this transfer, without those of an earlier try."""
+        return self.done - self._base
 
     def stop(self, reason: str) -> bool:
         """End it from any thread; False if it has ended or was stopped before."""
@@ -139,7 +156,7 @@ class Transfer:
             "length": self.length,
             "done": self.done,
             "rate": self._meter.rate(self.done, now),
-            "state": "running",
+            "state": "running" if self.waiting_since is None else "waiting",
             "pace": self.pace and self.pace.as_json(),
             "client": self.client,
             "user": self.user,
@@ -147,6 +164,10 @@ class Transfer:
             "thread": self.thread,
             "started": self.started,
         }
+
+
+def _nobody() -> None:
+    """The wake of a transfer that no thread is moving."""
 
 
 class Registry:
@@ -176,6 +197,10 @@ class Registry:
             transfer = Transfer(id=self._last_id, observer=self.observer, **facts)
             self._live[transfer.id] = transfer
             self._tell(Watcher.look)
+        self._observe_start(transfer)
+        return transfer
+
+    def _observe_start(self, transfer: Transfer) -> None:
         self.observer(
             TransferStarted(
                 transfer.id,
@@ -190,9 +215,36 @@ class Registry:
                 transfer.thread,
                 str(transfer.pace or ""),
                 transfer.started,
+                transfer.upload,
+                transfer.done,
             )
         )
-        return transfer
+
+    def go_on(self, upload: str, thread: str, wake: Callable[[], None]) -> Transfer | None:
+        """The transfer of an upload that waits for its next part, now in the hands of ``thread``."""
+        with self._news:
+            for transfer in self._live.values():
+                if transfer.upload == upload and transfer.waiting_since is not None:
+                    transfer.waiting_since = None
+                    transfer.thread, transfer.wake = thread, wake
+                    self._tell(Watcher.look)
+                    return transfer
+        return None
+
+    def end_waiting(self, longer_than: float, outcome: Outcome, error: str) -> None:
+        """Give an ending to uploads that have waited ``longer_than`` seconds for their next part."""
+        limit = time.monotonic() - longer_than
+        for transfer in self._claim_waiting(lambda t: (t.waiting_since or 0.0) <= limit):
+            self.finish(transfer, outcome, error)
+
+    def _claim_waiting(self, wanted: Callable[[Transfer], bool]) -> list[Transfer]:
+        """Waiting transfers, from here on in the hands of the caller, who must finish them."""
+        with self._news:
+            found = [t for t in self._live.values() if t.waiting_since is not None and wanted(t)]
+            for transfer in found:
+                transfer.waiting_since = None
+                transfer.close()
+            return found
 
     def finish(
         self, transfer: Transfer, outcome: Outcome, error: str = "", verified: bool | None = None
@@ -202,7 +254,7 @@ class Registry:
         seconds = now - transfer.begun
         with self._news:
             del self._live[transfer.id]
-            self._moved[transfer.direction] += transfer.done
+            self._moved[transfer.direction] += transfer.moved
             row = transfer.row(now) | {"outcome": outcome, "seconds": round(seconds, 3), "error": error}
             self._tell(lambda watcher: watcher.ended.append(row))
         self.observer(
@@ -211,11 +263,26 @@ class Registry:
             )
         )
 
-    def cancel(self, transfer_id: int) -> None:
+    def cancel(self, transfer_id: int) -> str:
+        """End a live transfer; the upload whose bytes are of no use any more, or an empty text."""
         with self._lock:
-            transfer = self._live.get(transfer_id)
-        if transfer is None or not transfer.stop("cancelled"):
+            found = self._live.get(transfer_id)
+        if found is None or not self._cancel(found):
             raise ErrorReply("not-running", f"There is no live transfer {transfer_id}.")
+        return found.upload
+
+    def cancel_upload(self, upload: str) -> None:
+        for transfer in self.live():
+            if transfer.upload == upload:
+                self._cancel(transfer)
+
+    def _cancel(self, transfer: Transfer) -> bool:
+        if not transfer.stop("cancelled"):
+            return False
+        # From here on it cannot begin to wait; if it did before, no thread is there to end it.
+        for waiting in self._claim_waiting(lambda t: t is transfer):
+            self.finish(waiting, "cancelled")
+        return True
 
     def stop_all(self, reason: str) -> None:
         for transfer in self.live():
@@ -277,14 +344,14 @@ class Registry:
     def _status(self, now: float) -> Row:
         totals = dict(self._moved)
         for transfer in self._live.values():
-            totals[transfer.direction] += transfer.done
+            totals[transfer.direction] += transfer.moved
         rates = {direction: meter.rate(totals[direction], now) for direction, meter in self._meters.items()}
         return {
             "uptime": round(now - self._born, 3),
             "clients": self._clients,
             "max_clients": self.max_clients,
             "transfers": len(self._live),
-            "waiting": 0,
+            "waiting": sum(transfer.waiting_since is not None for transfer in self._live.values()),
             "files": self.files,
             "send_rate": rates["download"],
             "receive_rate": rates["upload"],

@@ -20,16 +20,19 @@ from collections import deque
 from fileserver.connection import Connection
 from fileserver.events import ClientConnected, ClientDisconnected, ClientRefused, Observer, ignore
 from fileserver.pacing import Pace
+from fileserver.partials import Partials
 from fileserver.protocol import ErrorReply
 from fileserver.registry import Registry
-from fileserver.session import Authorize, Limits, Service, Session, everybody_may_everything
+from fileserver.service import Authorize, Limits, Service, everybody_may_everything
+from fileserver.session import Session
 from fileserver.storage import Storage
 
 log = logging.getLogger(__name__)
 
 BACKLOG = 1024
 STACK_SIZE = 512 * 1024  # bytes of address space for each client's thread
-SWEEP_INTERVAL = 3600.0  # seconds
+SWEEP_INTERVAL = 3600.0  # seconds between two looks for old uploads
+_HOUSEKEEPING_SECONDS = 1.0
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _BREATH = 0.1  # seconds to wait when the system has no more descriptors
 _REFUSED_KEPT = 64  # sockets of refused clients that stay open for a second, so that they can read why
@@ -52,7 +55,10 @@ class FileServer:
     ) -> None:
         self.limits = limits or Limits()
         self.registry = Registry(observer, self.limits.max_clients)
-        self._service = Service(storage, self.registry, observer, authorize, self.limits, pace)
+        self._partials = Partials(storage, self.limits.keep_partial)
+        self._service = Service(
+            storage, self._partials, self.registry, observer, authorize, self.limits, pace
+        )
         self._host, self._port = host, port
         self._listener: socket.socket | None = None
         self._numbers = itertools.count(1)
@@ -60,6 +66,7 @@ class FileServer:
         self._left = threading.Condition(self._lock)
         self._sessions: dict[Session, threading.Thread] = {}
         self._refused: deque[tuple[float, socket.socket]] = deque()
+        self._house_due = self._sweep_due = 0.0
         self._stopping = threading.Event()
         self._waker, self._waiter = socket.socketpair()
         self._waiter.setblocking(False)
@@ -67,7 +74,7 @@ class FileServer:
     # --- life
 
     def __enter__(self) -> "FileServer":
-        self._service.storage.sweep()
+        self._partials.sweep()
         try:
             self._listener = _listen(self._host, self._port)
         except BaseException:
@@ -105,9 +112,22 @@ class FileServer:
             selector.register(listener, selectors.EVENT_READ)
             selector.register(self._waiter, selectors.EVENT_READ)
             while not self._stopping.is_set():
-                selector.select(_REFUSED_SECONDS if self._refused else None)
-                self._let_refused_go(time.monotonic())
+                selector.select(_HOUSEKEEPING_SECONDS)
                 self._accept_waiting(listener)
+                self._keep_house(time.monotonic())
+
+    def _keep_house(self, now: float) -> None:
+        """What has to be done now and then, whoever comes."""
+        if now < self._house_due:
+            return
+        self._house_due = now + _HOUSEKEEPING_SECONDS
+        self._let_refused_go(now)
+        self.registry.end_waiting(self.limits.waiting, "aborted", "disconnected")
+        if now >= self._sweep_due:
+            self._sweep_due = now + SWEEP_INTERVAL
+            removed = self._partials.sweep()
+            if removed:
+                log.info("removed %d uploads that nobody has gone on with", removed)
 
     def shutdown(self, grace: float | None = None) -> None:
         """Stop, and return when no client's thread is left. May be called again, from any thread, to hurry.
@@ -136,6 +156,8 @@ class FileServer:
         for thread in threads:
             if thread.ident is not None:  # the system had no thread for it
                 thread.join()
+        # 6. Uploads that wait for their next part get none. Last: a thread could have left one more.
+        self.registry.end_waiting(0, "aborted", "shutting-down")
 
     def _current(self) -> list[Session]:
         with self._lock:

@@ -4,22 +4,21 @@ A session belongs to one thread. Others may only ask it to ``wind_down``. Refusa
 exceptions from anywhere below; they become one ``ERR`` line here.
 """
 
+import contextlib
 import itertools
 import logging
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 from fileserver import protocol
-from fileserver.connection import LINE_SECONDS, STALL_SECONDS, Connection, PeerGone, Stalled
-from fileserver.events import Direction, FileDeleted, FileHashed, FilePublished, Observer, TransferVerified
+from fileserver.connection import Connection, PeerGone, Stalled
+from fileserver.events import FileDeleted, FileHashed, TransferVerified
+from fileserver.intake import Intake
 from fileserver.names import shown
 from fileserver.pacing import Pace, is_slower
 from fileserver.protocol import ErrorReply, Fields
-from fileserver.registry import Registry, Stopped, Transfer
-from fileserver.storage import Entry, OpenFile, Storage, Upload
-from fileserver.transfer import FileChanged, ending_of, receive, send
+from fileserver.registry import Stopped, Transfer
+from fileserver.service import Service
+from fileserver.storage import Entry, OpenFile
+from fileserver.transfer import FileChanged, send
 
 log = logging.getLogger(__name__)
 
@@ -27,65 +26,13 @@ MOST_RECEIPTS = 1000  # deliveries that a session remembers, to check a receipt 
 WATCH_LOOK = 1.0  # seconds between two looks whether a watcher is still there
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What a client may do. ``relay``: it may speak for others, as the web process does."""
-
-    user: str | None
-    rights: frozenset[str]
-    relay: bool = False
-
-
-GUEST = Grant(None, frozenset(protocol.RIGHTS))
-# (token or None, address of the client) → what it may do; None: that token is refused
-Authorize = Callable[[str | None, str], Grant | None]
-
-
-def everybody_may_everything(token: str | None, address: str) -> Grant | None:
-    """The authorization of a server on loopback without accounts: there are no tokens."""
-    return GUEST if token is None else None
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Times in seconds, sizes in bytes; 0 means no limit where a limit can be absent."""
-
-    max_clients: int = 1000
-    max_clients_per_address: int = 0
-    max_upload_size: int = 0
-    first_silence: float = 30.0
-    silence: float = 300.0
-    line: float = LINE_SECONDS
-    stall: float = STALL_SECONDS
-    grace: float = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """What all sessions of a server share."""
-
-    storage: Storage
-    registry: Registry
-    observer: Observer
-    authorize: Authorize
-    limits: Limits = field(default_factory=Limits)
-    pace: Pace | None = None
-
-
 class _Goodbye(Exception):
     """The conversation is over and everything is said."""
 
 
-class Session:
+class Session(Intake):
     def __init__(self, connection: Connection, service: Service, thread: str, host: str) -> None:
-        self.connection = connection
-        self.host = host
-        self.service = service
-        self.thread = thread
-        self._grant: Grant | None = None
-        self._lock = threading.Lock()
-        self._stopping = False
-        self._transferring = False
+        super().__init__(connection, service, thread, host)
         self._unreceipted: tuple[Transfer, Entry | OpenFile] | None = None
         self._delivered: dict[int, Entry | OpenFile] = {}
 
@@ -98,13 +45,6 @@ class Session:
         finally:
             self._abandon_unreceipted()
             self.connection.close()
-
-    def wind_down(self) -> None:
-        """From any thread: take no further request; a transfer that runs may come to its end."""
-        with self._lock:
-            self._stopping = True
-            if not self._transferring:
-                self.connection.stop_reading()
 
     # --- the conversation
 
@@ -161,7 +101,7 @@ class Session:
     def _obey(self, request: protocol.Request) -> None:
         if request.verb != "RECEIPT":
             self._abandon_unreceipted()
-        right = protocol.VERBS[request.verb].right
+        right = protocol.WRITE if request.fields.get("upload") else protocol.VERBS[request.verb].right
         if right and right not in self.grant.rights:
             code = "denied" if self.grant.user else "auth-required"
             raise ErrorReply(code, f"{request.verb} needs the right '{right}'.")
@@ -169,16 +109,6 @@ class Session:
         if speaks_for_others and not self.grant.relay:
             raise ErrorReply("denied", "Only the site may speak for somebody else (client, user, via).")
         getattr(self, "do_" + request.verb.lower())(request.fields)
-
-    @property
-    def grant(self) -> Grant:
-        if self._grant is None:
-            found = self.service.authorize(None, self.host)
-            self._grant = found or Grant(None, frozenset())
-        return self._grant
-
-    def _reply(self, **fields: Any) -> None:
-        self.connection.send(protocol.ok(**fields))
 
     # --- verbs
 
@@ -205,6 +135,17 @@ class Session:
         self.connection.send(b"".join(lines))
 
     def do_stat(self, ask: Fields) -> None:
+        if ask["upload"] is not None:
+            state = self.service.partials.state(ask["upload"])
+            self._reply(
+                upload=state.id,
+                name=state.name,
+                size=state.size,
+                offset=state.offset,
+                published=state.published,
+                expires=state.expires,
+            )
+            return
         entry = self.service.storage.stat(ask["name"])
         self._reply(**_state_of(entry), sha256=self.service.storage.sha256_of(entry))
 
@@ -254,52 +195,10 @@ class Session:
                 self.service.observer(TransferVerified(ask["id"], file.name, verified))
         self._reply(verified=verified)
 
-    def do_put(self, ask: Fields) -> None:
-        upload = self._begin_upload(ask)
-        try:
-            entry, transfer = self._receive(upload, ask)
-        finally:
-            upload.close()  # first: Windows removes no open file
-            upload.discard()
-        self.connection.send(
-            protocol.end(id=transfer.id, name=entry.name, size=entry.size, sha256=upload.sha256)
-        )
-
-    def _begin_upload(self, ask: Fields) -> Upload:
-        most = self.service.limits.max_upload_size
-        if most and ask["size"] > most:
-            raise ErrorReply(
-                "too-large", f"{shown(ask['name'])} has {ask['size']} bytes; the limit is {most}."
-            )
-        return self.service.storage.begin_upload(ask["name"], ask["size"], ask["exists"])
-
-    def _receive(self, upload: Upload, ask: Fields) -> tuple[Entry, Transfer]:
-        size = ask["size"]
-        transfer = self._start("upload", ask, size=size, offset=0, length=size, pace=self.service.pace)
-        try:
-            self._reply(id=transfer.id, upload=upload.id, offset=0)
-            receive(self.connection, upload, transfer)
-            if ask["sha256"] not in (None, upload.sha256):
-                raise ErrorReply(
-                    "checksum", f"{shown(upload.name)} arrived with another hash; nothing was kept."
-                )
-            if reason := transfer.close():  # from here on a cancel comes too late
-                raise Stopped(reason)
-            entry = upload.publish()
-        except BaseException as error:
-            self._end(transfer, error)
-            if isinstance(error, ErrorReply):
-                error.closes = True
-            raise
-        user = transfer.user
-        self.service.observer(
-            FilePublished(entry.name, entry.size, entry.mtime, entry.etag, upload.sha256, user)
-        )
-        self.service.registry.files_changed()
-        self._end(transfer)
-        return entry, transfer
-
     def do_delete(self, ask: Fields) -> None:
+        if ask["upload"] is not None:
+            self._reply(name=self._delete_upload(ask["upload"]))
+            return
         self.service.storage.delete(ask["name"])
         client = ask["client"] or self.connection.peer
         self.service.observer(FileDeleted(ask["name"], client, ask["user"] or self.grant.user))
@@ -317,7 +216,10 @@ class Session:
             raise _Goodbye
 
     def do_cancel(self, ask: Fields) -> None:
-        self.service.registry.cancel(ask["id"])
+        upload = self.service.registry.cancel(ask["id"])
+        if upload:
+            with contextlib.suppress(ErrorReply):  # its writer was quicker
+                self.service.partials.delete(upload)
         self._reply(id=ask["id"], state="cancelled")
 
     def do_quit(self, ask: Fields) -> None:
@@ -333,33 +235,6 @@ class Session:
         if not is_slower(asked, than=own):
             raise ErrorReply("denied", f"The server's pace is {own}: only a slower one may be asked for.")
         return asked
-
-    def _start(self, direction: Direction, ask: Fields, **facts: Any) -> Transfer:
-        with self._lock:
-            if self._stopping:
-                raise ErrorReply("shutting-down", "The server is shutting down.")
-            self._transferring = True
-        return self.service.registry.start(
-            direction=direction,
-            name=ask["name"],
-            client=ask["client"] or self.connection.peer,
-            user=ask["user"] or self.grant.user,
-            via=ask["via"] or "tcp",
-            thread=self.thread,
-            wake=self.connection.wake,
-            **facts,
-        )
-
-    def _end(
-        self, transfer: Transfer, error: BaseException | None = None, verified: bool | None = None
-    ) -> None:
-        reason = transfer.close()
-        if reason and (error is None or isinstance(error, PeerGone)):
-            error = Stopped(reason)  # who stops a transfer ends its connection too
-        outcome, word = ending_of(error)
-        self.service.registry.finish(transfer, outcome, word, verified)
-        with self._lock:
-            self._transferring = False
 
     def _abandon_unreceipted(self) -> None:
         """A relayed download without its receipt: the browser did not get all of it."""
@@ -392,10 +267,6 @@ class Session:
             storage.remember_hash(delivered.name, delivered.etag, known)
             self.service.observer(FileHashed(delivered.name, delivered.etag, known))
         return known == sha256
-
-    def _check_stopping(self) -> None:
-        if self._stopping:
-            raise ErrorReply("shutting-down", "The server is shutting down.")
 
 
 def _state_of(file: Entry | OpenFile) -> Fields:

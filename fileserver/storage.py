@@ -2,8 +2,7 @@
 
 A name is followed part by part with ``dir_fd`` and ``O_NOFOLLOW``, so no symbolic link is ever followed and
 nothing outside the folder can be reached, whatever others rename meanwhile. Where a system has no ``dir_fd``
-(Windows) each part is looked at before it is used. Uploads are written to hidden partial files and appear
-under their name at once, by a link or a rename.
+(Windows) each part is looked at before it is used.
 """
 
 import contextlib
@@ -11,30 +10,23 @@ import errno
 import hashlib
 import logging
 import os
-import secrets
-import shutil
 import stat
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from fileserver.names import MAX_NAME_BYTES, BadName, check_portable, check_safe, is_safe, numbered, shown
+from fileserver.names import MAX_NAME_BYTES, BadName, check_safe, is_safe, shown
 from fileserver.protocol import ErrorReply
 
 log = logging.getLogger(__name__)
 
-PARTIALS = ".cfs-partial"
-PARTIAL_AGE = 24 * 3600  # seconds that an abandoned partial file is kept
+PARTIALS = ".cfs-partial"  # hidden, as everything that begins with a dot
 HAS_DIR_FD = {os.open, os.stat, os.mkdir, os.unlink, os.rename, os.link} <= os.supports_dir_fd
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _READ_FILE = _READ | getattr(os, "O_NONBLOCK", 0)  # a FIFO put in a file's place must not block the thread
 _READ_FOLDER = _READ | getattr(os, "O_DIRECTORY", 0)
-_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | _READ & ~os.O_RDONLY
-_MOST_NUMBERS = 10_000
-_RETRIES = 5
+_MOST_NAMED = 10_000  # names that the log has told to be left out
 
 
 class FolderError(Exception):
@@ -73,12 +65,16 @@ class OpenFile:
 
     def sha256(self, check: Callable[[], None]) -> str:
         """The hash of the content, read now; ``check`` is called between pieces and may raise to give up."""
+        return str(self.digest(check).hexdigest())
+
+    def digest(self, check: Callable[[], None]) -> Any:
+        """The same, as an object of ``hashlib`` that can be gone on with."""
         digest, offset = hashlib.sha256(), 0
         while piece := self.read_at(offset, 1 << 20):
             check()
             digest.update(piece)
             offset += len(piece)
-        return digest.hexdigest()
+        return digest
 
     def close(self) -> None:
         os.close(self.fd)
@@ -91,14 +87,21 @@ class OpenFile:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a name leads: ``path`` seen from ``dir_fd`` (with ``None``, an absolute path)."""
+class Place:
+    """Where a name leads: ``path`` seen from ``dir_fd`` (with ``None``, an absolute path).
+
+    That of a folder has an empty ``path`` if it has a ``dir_fd``.
+    """
 
     dir_fd: int | None
     path: str
 
     def lstat(self) -> os.stat_result:
         return os.stat(self.path, dir_fd=self.dir_fd, follow_symlinks=False)
+
+    def child(self, name: str) -> str:
+        """The path of ``name`` in this folder, seen from its ``dir_fd``."""
+        return os.path.join(self.path, name)
 
     def sync_folder(self) -> None:
         if self.dir_fd is not None:
@@ -140,7 +143,7 @@ class Storage:
     # --- reading
 
     def open(self, name: str) -> OpenFile:
-        with self._at(name) as place:
+        with self.at(name) as place:
             # Looked at before it is opened: opening a device or a FIFO has effects of its own.
             self._require_regular(place, name)
             fd = os.open(place.path, _READ_FILE, dir_fd=place.dir_fd)
@@ -153,8 +156,8 @@ class Storage:
             raise
 
     def stat(self, name: str) -> Entry:
-        with self._at(name) as place:
-            return _entry(name, self._require_regular(place, name))
+        with self.at(name) as place:
+            return entry_of(name, self._require_regular(place, name))
 
     def entries(self, prefix: str = "", after: str = "") -> Iterator[Entry]:
         """Entries whose names start with ``prefix``, in the byte order of UTF-8, those behind ``after``."""
@@ -171,115 +174,26 @@ class Storage:
     # --- changing
 
     def delete(self, name: str) -> None:
-        with self._at(name) as place:
+        with self.at(name) as place:
             self._require_regular(place, name)
             os.unlink(place.path, dir_fd=place.dir_fd)
         self._hashes.pop(name, None)
         self._remove_empty_folders(name)
 
-    def begin_upload(self, name: str, size: int, exists: str) -> "Upload":
-        """A partial file for ``size`` bytes that is to become ``name``; refuses what cannot end well."""
-        try:
-            check_portable(name)
-        except BadName as error:
-            raise ErrorReply("bad-name", str(error)) from None
-        self._require_free(name, exists)
-        free = shutil.disk_usage(self.root).free
-        if size > free:
-            raise ErrorReply("no-space", f"{shown(name)} needs {size} bytes, but only {free} are free.")
-        with self._partials(make=True) as folder:
-            upload_id = secrets.token_hex(16)
-            path = os.path.join(folder.path, upload_id)
-            fd = os.open(path, _CREATE, 0o666, dir_fd=folder.dir_fd)
-        return Upload(self, upload_id, fd, name, exists)
-
-    def sweep(self, older_than: float = PARTIAL_AGE) -> int:
-        """Remove partial files that nobody has written to for ``older_than`` seconds; how many they were."""
-        removed = 0
-        with contextlib.suppress(ErrorReply), self._partials(make=False) as folder:
-            limit = time.time() - older_than
-            for name in self._scan_names(folder):
-                path = os.path.join(folder.path, name)
-                if os.stat(path, dir_fd=folder.dir_fd, follow_symlinks=False).st_mtime <= limit:
-                    os.unlink(path, dir_fd=folder.dir_fd)
-                    removed += 1
-        return removed
-
-    def publish(self, upload: "Upload") -> str:
-        """Give the partial file its name, at once and only if it is free (or may be replaced)."""
-        for name in self._candidates(upload):
-            try:
-                self._publish_as(upload, name)
-            except FileExistsError:
-                continue
-            return name
-        raise ErrorReply("exists", f"There is a file {shown(upload.name)} already.")
-
-    @staticmethod
-    def _candidates(upload: "Upload") -> Iterator[str]:
-        yield upload.name
-        if upload.exists == "rename":
-            for number in range(1, _MOST_NUMBERS):
-                yield numbered(upload.name, number)
-
-    def _publish_as(self, upload: "Upload", name: str) -> None:
-        # A folder that is emptied by a delete meanwhile is removed between our mkdir and our link: once more.
-        for attempt in range(_RETRIES):
-            try:
-                with self._at(name, make=True) as place, self._partials(make=False) as folder:
-                    partial = _Place(folder.dir_fd, os.path.join(folder.path, upload.id))
-                    if upload.exists == "replace":
-                        self._replace(partial, place, name)
-                    else:
-                        _link(partial, place)
-                    place.sync_folder()
-                    folder.sync_folder()
-                return
-            except ErrorReply as error:
-                if error.code != "not-found" or attempt == _RETRIES - 1:
-                    raise
-
-    def _replace(self, partial: _Place, place: _Place, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISREG(place.lstat().st_mode):
-                raise ErrorReply("not-a-file", f"{shown(name)} is there already and is not a regular file.")
-        os.replace(partial.path, place.path, src_dir_fd=partial.dir_fd, dst_dir_fd=place.dir_fd)
-
-    def _require_free(self, name: str, exists: str) -> None:
-        """Refuse at the start what the rename at the end would refuse."""
-        try:
-            with self._at(name) as place:
-                found = place.lstat()
-        except ErrorReply as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return
-            if error.code == "not-found":
-                message = f"{shown(name)} cannot be made: a part of its path is a file or a link."
-                raise ErrorReply("not-a-file", message) from None
-            raise
-        if exists == "fail":
-            raise ErrorReply("exists", f"There is a file {shown(name)} already.")
-        if exists == "replace" and not stat.S_ISREG(found.st_mode):
-            raise ErrorReply("not-a-file", f"{shown(name)} is there already and is not a regular file.")
-
-    def discard(self, upload: "Upload") -> None:
-        with contextlib.suppress(ErrorReply), self._partials(make=False) as folder:
-            os.unlink(os.path.join(folder.path, upload.id), dir_fd=folder.dir_fd)
-
     def _remove_empty_folders(self, name: str) -> None:
         """Folders exist for their files only: one that a delete has emptied goes too."""
-        while "/" in name:
-            name = name.rpartition("/")[0]
+        *folders, _ = name.split("/")
+        while folders:
             try:
-                with self._at(name) as place:
-                    os.rmdir(place.path, dir_fd=place.dir_fd)
-            except (ErrorReply, OSError):
+                with self.folder(folders[:-1], make=False) as above:
+                    os.rmdir(above.child(folders.pop()), dir_fd=above.dir_fd)
+            except OSError:
                 return
 
     # --- from a name to a place
 
     @contextlib.contextmanager
-    def _at(self, name: str, make: bool = False) -> Iterator[_Place]:
+    def at(self, name: str, make: bool = False) -> Iterator[Place]:
         """The place of a safe name; ``OSError`` inside becomes the ``ErrorReply`` that it means."""
         try:
             check_safe(name)
@@ -287,19 +201,18 @@ class Storage:
             raise ErrorReply("bad-name", str(error)) from None
         *folders, last = name.split("/")
         try:
-            with self._descend(folders, make) as folder:
-                yield _Place(
-                    folder.dir_fd, last if folder.dir_fd is not None else os.path.join(folder.path, last)
-                )
+            with self.folder(folders, make) as folder:
+                yield Place(folder.dir_fd, folder.child(last))
         except FileExistsError:
             raise
         except OSError as error:
-            _refuse(error, name)
+            refuse(error, name)
 
     @contextlib.contextmanager
-    def _descend(self, folders: list[str], make: bool) -> Iterator[_Place]:
+    def folder(self, folders: list[str], make: bool) -> Iterator[Place]:
+        """The folder with these parts, which nobody outside has named. Raises ``OSError``."""
         if self._root_fd is None:
-            yield _Place(None, self._checked_path(folders, make))
+            yield Place(None, self._checked_path(folders, make))
             return
         fd = self._root_fd
         try:
@@ -310,7 +223,7 @@ class Storage:
                 if fd != self._root_fd:
                     os.close(fd)
                 fd = below
-            yield _Place(fd, "")
+            yield Place(fd, "")
         finally:
             if fd != self._root_fd:
                 os.close(fd)
@@ -325,17 +238,7 @@ class Storage:
                 raise NotADirectoryError(errno.ENOTDIR, "not a folder", path)
         return path
 
-    @contextlib.contextmanager
-    def _partials(self, make: bool) -> Iterator[_Place]:
-        try:
-            with self._descend([PARTIALS], make) as folder:
-                yield folder
-        except FileExistsError:
-            raise
-        except OSError as error:
-            _refuse(error, "the upload")
-
-    def _require_regular(self, place: _Place, name: str) -> os.stat_result:
+    def _require_regular(self, place: Place, name: str) -> os.stat_result:
         found = place.lstat()
         if not stat.S_ISREG(found.st_mode) or _is_reparse_point(found):
             raise ErrorReply("not-a-file", f"{shown(name)} is not a regular file.")
@@ -358,7 +261,7 @@ class Storage:
     def _children(self, folder: str) -> Iterator[tuple[bytes, str, bool]]:
         parts = folder.split("/") if folder else []
         try:
-            with self._descend(parts, make=False) as place, os.scandir(_scannable(place)) as found:
+            with self.folder(parts, make=False) as place, os.scandir(_scannable(place)) as found:
                 for child in found:
                     if child.name.startswith(".") or child.is_symlink():
                         continue
@@ -373,59 +276,15 @@ class Storage:
         except OSError as error:
             self._name_once(folder, f"cannot be read: {os.strerror(error.errno or 0)}")
 
-    def _scan_names(self, place: _Place) -> list[str]:
+    @staticmethod
+    def names_in(place: Place) -> list[str]:
         with os.scandir(_scannable(place)) as found:
             return [child.name for child in found]
 
     def _name_once(self, name: str, reason: str = "has a name that is not safe to serve") -> None:
-        if name not in self._named and len(self._named) < _MOST_NUMBERS:
+        if name not in self._named and len(self._named) < _MOST_NAMED:
             self._named.add(name)
             log.warning("left out of listings: %s %s", shown(name, MAX_NAME_BYTES), reason)
-
-
-class Upload:
-    """A partial file that belongs to one writer. End it with ``publish`` or ``discard``, then ``close``."""
-
-    def __init__(self, storage: Storage, upload_id: str, fd: int, name: str, exists: str) -> None:
-        self._storage = storage
-        self.id = upload_id
-        self.fd = fd
-        self.name = name
-        self.exists = exists
-        self._hash = hashlib.sha256()
-
-    def write(self, data: memoryview) -> None:
-        """Append all of ``data``. Raises ``ErrorReply`` when the disk is full or broken."""
-        self._hash.update(data)
-        try:
-            while data:
-                data = data[os.write(self.fd, data) :]
-        except OSError as error:
-            _refuse(error, self.name)
-
-    @property
-    def sha256(self) -> str:
-        return self._hash.hexdigest()
-
-    def publish(self) -> Entry:
-        try:
-            os.fsync(self.fd)
-            found = os.fstat(self.fd)
-            self.close()  # Windows renames no open file
-        except OSError as error:
-            _refuse(error, self.name)
-        entry = _entry(self._storage.publish(self), found)
-        self._storage.remember_hash(entry.name, entry.etag, self.sha256)
-        return entry
-
-    def discard(self) -> None:
-        """Remove the partial file; nothing happens if it was published or is gone."""
-        self._storage.discard(self)
-
-    def close(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
 
 
 def etag_of(found: os.stat_result) -> str:
@@ -433,11 +292,11 @@ def etag_of(found: os.stat_result) -> str:
     return f"{found.st_ino:x}-{found.st_size:x}-{found.st_mtime_ns:x}"
 
 
-def _entry(name: str, found: os.stat_result) -> Entry:
+def entry_of(name: str, found: os.stat_result) -> Entry:
     return Entry(name, found.st_size, found.st_mtime, etag_of(found))
 
 
-def _scannable(place: _Place) -> int | str:
+def _scannable(place: Place) -> int | str:
     return place.path if place.dir_fd is None else place.dir_fd
 
 
@@ -446,39 +305,6 @@ def _make_folder(path: str, dir_fd: int | None) -> None:
         os.mkdir(path, dir_fd=dir_fd)
         if dir_fd is not None:
             os.fsync(dir_fd)
-
-
-def _link(partial: _Place, place: _Place) -> None:
-    """Give a file a second name, or raise ``FileExistsError``; then take the first one away."""
-    try:
-        if partial.dir_fd is None:
-            os.link(partial.path, place.path)
-        else:
-            os.link(
-                partial.path,
-                place.path,
-                src_dir_fd=partial.dir_fd,
-                dst_dir_fd=place.dir_fd,
-                follow_symlinks=False,
-            )
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS):
-            raise
-        _rename_if_free(partial, place)  # FAT and some network folders have no links
-    else:
-        os.unlink(partial.path, dir_fd=partial.dir_fd)
-
-
-def _rename_if_free(partial: _Place, place: _Place) -> None:
-    # Two of our own uploads cannot both find the name free; against other programs there is no better way.
-    with _looking_and_renaming:
-        with contextlib.suppress(FileNotFoundError):
-            place.lstat()
-            raise FileExistsError(errno.EEXIST, "exists", place.path)
-        os.rename(partial.path, place.path, src_dir_fd=partial.dir_fd, dst_dir_fd=place.dir_fd)
-
-
-_looking_and_renaming = threading.Lock()
 
 
 def _is_reparse_point(found: os.stat_result) -> bool:
@@ -503,7 +329,7 @@ _MEANINGS = {
 }
 
 
-def _refuse(error: OSError, name: str) -> NoReturn:
+def refuse(error: OSError, name: str) -> NoReturn:
     """Raise what ``error`` means in the protocol, without a path of our disk."""
     code, sentence = _MEANINGS.get(error.errno or 0, ("internal", "The server's disk failed with {}."))
     if code == "internal":

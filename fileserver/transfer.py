@@ -12,9 +12,10 @@ import time
 from fileserver.connection import Connection, PeerGone, Stalled, StallGuard
 from fileserver.events import Outcome
 from fileserver.pacing import Schedule
+from fileserver.partials import Upload
 from fileserver.protocol import ErrorReply, end
 from fileserver.registry import Stopped, Transfer
-from fileserver.storage import OpenFile, Upload
+from fileserver.storage import OpenFile
 
 SMALL = 64 * 1024  # bytes that are worth reading to save two system calls
 WINDOW = 1 << 20  # bytes between two looks at cancel, and between two counts of progress
@@ -107,16 +108,16 @@ def _send_paced(connection: Connection, file: OpenFile, transfer: Transfer, guar
             transfer.advance(len(data))
 
 
-def receive(connection: Connection, upload: Upload, transfer: Transfer) -> None:
-    """Write the bytes that ``transfer`` promises to ``upload``.
+def receive(connection: Connection, upload: Upload, transfer: Transfer, length: int) -> None:
+    """Write the next ``length`` bytes to ``upload``.
 
     Raises ``ErrorReply`` when the disk refuses, ``PeerGone``, ``Stalled`` and ``Stopped``.
     """
     guard = StallGuard(connection.stall_seconds)
     schedule = transfer.pace and Schedule(transfer.pace, time.monotonic)
-    piece = min(BUFFER, transfer.pace.chunk if transfer.pace else BUFFER, max(1, transfer.length))
+    piece = min(BUFFER, transfer.pace.chunk if transfer.pace else BUFFER, max(1, length))
     buffer = memoryview(bytearray(piece))
-    left = transfer.length
+    left = length
     while left:
         if schedule:
             transfer.sleep(schedule.next_delay())

@@ -21,7 +21,9 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 CHUNK = 64 * 1024
-state: dict[str, Any] = {"yielded": 0, "closed": 0, "delivered": [], "disconnects": 0, "errors": 0}
+state: dict[str, Any] = {}
+ZERO = {"yielded": 0, "closed": 0, "disconnects": 0, "errors": 0, "read": 0, "lost": 0, "waiting": 0}
+gate = asyncio.Event()  # before which nothing of a body is read
 orphans: list[asyncio.Future[None]] = []
 
 
@@ -41,6 +43,11 @@ async def chunks(size: int | None) -> AsyncIterator[bytes]:
             yield piece
     finally:
         state["closed"] += 1
+
+
+def reset() -> None:
+    state.update({**ZERO, "delivered": []})
+    gate.clear()
 
 
 async def start(send: Send, status: int = 200, length: int | None = None) -> None:
@@ -82,7 +89,7 @@ async def until_disconnect(receive: Receive, work: Awaitable[None]) -> None:
 async def get_state(scope: Scope, receive: Receive, send: Send, query: dict[str, int]) -> None:
     await reply(send, state)
     if query.get("reset"):
-        state.update({"yielded": 0, "closed": 0, "delivered": [], "disconnects": 0, "errors": 0})
+        reset()
 
 
 async def get_whole(scope: Scope, receive: Receive, send: Send, query: dict[str, int]) -> None:
@@ -124,6 +131,62 @@ async def post_hash(scope: Scope, receive: Receive, send: Send, query: dict[str,
         size, largest = size + len(message["body"]), max(largest, len(message["body"]))
         more = message["more_body"]
     await reply(send, {"sha256": digest.hexdigest(), "size": size, "largest": largest, "memory": memory()})
+
+
+async def read_stream(scope: Scope, digest: Any, most: int | None = None) -> None:
+    """Up to ``most`` bytes of the body, as they come in."""
+    try:
+        async for piece in scope["extensions"]["cfsite.body"]:
+            digest.update(piece)
+            state["read"] += len(piece)
+            if most is not None and state["read"] >= most:
+                return
+    except ConnectionError:
+        state["lost"] += 1
+        raise
+
+
+async def stream_hash(scope: Scope, receive: Receive, send: Send, query: dict[str, int]) -> None:
+    """Waits for the gate, if asked to, and says what it has read."""
+    digest = hashlib.sha256()
+    if query.get("gate"):
+        state["waiting"] += 1
+        await gate.wait()
+    message = await receive()
+    assert (message["type"], message["body"], message["more_body"]) == ("http.request", b"", False)
+    await read_stream(scope, digest)
+    await reply(send, {"sha256": digest.hexdigest(), "size": state["read"], "memory": memory()})
+
+
+async def stream_early(scope: Scope, receive: Receive, send: Send, query: dict[str, int]) -> None:
+    """An answer after so many bytes of the body, perhaps after none at all; perhaps not before the gate."""
+    if query["after"]:
+        await read_stream(scope, hashlib.sha256(), query["after"])
+    if query.get("gate"):
+        state["waiting"] += 1
+        await gate.wait()
+    body = b"no, thank you" * 1000
+    await start(send, 409, len(body))
+    await send({"type": "http.response.body", "body": body})
+
+
+async def stream_abort(scope: Scope, receive: Receive, send: Send, query: dict[str, int]) -> None:
+    await read_stream(scope, hashlib.sha256(), 1)
+    scope["extensions"]["cfsite.abort"]()
+    await start(send, 200, 0)
+    await send({"type": "http.response.body"})
+
+
+async def open_gate(scope: Scope, receive: Receive, send: Send, query: dict[str, int]) -> None:
+    gate.set()
+    await reply(send, state)
+
+
+async def headers(scope: Scope, receive: Receive, send: Send, query: dict[str, int]) -> None:
+    while (await receive())["more_body"]:
+        pass
+    given = {name.decode(): value.decode() for name, value in scope["headers"]}
+    await reply(send, {"headers": given, "streamed": "cfsite.body" in scope["extensions"]})
 
 
 async def get_boom(scope: Scope, receive: Receive, send: Send, query: dict[str, int]) -> None:
@@ -171,6 +234,11 @@ ROUTES = {
     "/hash": post_hash,
     "/boom": get_boom,
     "/orphan": get_orphan,
+    "/stream/hash": stream_hash,
+    "/stream/early": stream_early,
+    "/stream/abort": stream_abort,
+    "/stream/headers": headers,
+    "/gate": open_gate,
 }
 
 
@@ -237,6 +305,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--stall", type=float, default=60.0)
     parser.add_argument("--limit", type=int, default=None)
+    parser.add_argument("--idle", type=float, default=60.0)
     parser.add_argument("--django", action="store_true")
     parser.add_argument("--no-kernel-queue", action="store_true")
     options = parser.parse_args()
@@ -253,7 +322,15 @@ def main() -> None:
     class Server(flow.FlowServer):
         stall_timeout = options.stall
         body_limit = staticmethod(lambda method, path: options.limit)
+        streams_body = staticmethod(lambda method, path: path.startswith("/stream"))
 
+    class Factory(flow.FlowFactory):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.timeOut = options.idle
+
+    flow.FlowFactory = Factory  # type: ignore[misc]
+    reset()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     server: Any = Server(
         django_application() if options.django else application,

@@ -41,6 +41,7 @@ class Stack:
             "SECRET_KEY": "only for tests, but long enough for a check of its length",
             "SERVER_PORT": str(self.server_port),
             "WEB_PORT": str(self.web_port),
+            "XDG_CACHE_HOME": str(home / "cache"),
             "PYTHONWARNINGS": "default",
         }
         self.server: subprocess.Popen[bytes] | None = None
@@ -90,6 +91,10 @@ class Stack:
         _end(self.server, signal.SIGKILL)
         self.server = None
 
+    def kill_site(self) -> None:
+        _end(self.site, signal.SIGKILL)
+        self.site = None
+
     def stop(self) -> None:
         for process in (self.site, self.server):
             _end(process, signal.SIGTERM)
@@ -128,11 +133,11 @@ class Stack:
         assert found
         return found
 
-    def memory(self) -> int:
-        """Resident bytes of the site's process."""
+    def memory(self, what: str = "VmRSS") -> int:
+        """Resident bytes of the site's process; with ``VmHWM`` the most that they have been."""
         assert self.site is not None
         status = Path(f"/proc/{self.site.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+        return int(status.partition(f"{what}:")[2].split()[0]) * 1024
 
 
 @contextlib.contextmanager

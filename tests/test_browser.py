@@ -2,9 +2,7 @@
 
 import hashlib
 import http.server
-import os
 import re
-import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -15,81 +13,16 @@ import pytest
 
 from fileserver.client import Client
 from fileserver.pacing import SLOW_MOTION, Pace
+from tests import browsing
+from tests.browsing import PATIENCE, drop, expect, file_row, is_in, shows, upload_row
 from tests.servers import numbered_bytes, wait_until
-from tests.stack import Stack, run_stack
+from tests.stack import Stack
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-expect = playwright.expect
-
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome") or ""
-FLAGS = [
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    *(["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []),
-]
-PATIENCE = 15_000  # milliseconds until a condition in the page must hold
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if not CHROMIUM:
-        if os.environ.get("REQUIRE_BROWSER"):
-            pytest.fail("Chromium is missing, and REQUIRE_BROWSER is set")
-        pytest.skip("Chromium is not installed: the page is not tested")
-    with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with run_stack(tmp_path_factory.mktemp("stack")) as running:
-        yield running
-
-
-@pytest.fixture
-def page(browser: Any, stack: Stack) -> Iterator[Any]:
-    """A page that is open and online. Whatever breaks the content security policy fails the test."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda said: complaints.append(said.text) if "Content Security" in said.text else None)
-    page.goto(stack.url)
-    expect(page.locator("#status")).to_have_attribute("data-state", "online", timeout=PATIENCE)
-    yield page
-    context.close()
-    assert complaints == []
-
-
-def shows(locator: Any) -> None:
-    expect(locator).to_be_visible(timeout=PATIENCE)
-
-
-def file_row(page: Any, name: str) -> Any:
-    return page.locator(f'#files tr[data-name="{name}"]')
+browser, stack, page = browsing.browser, browsing.stack, browsing.page
 
 
 def live_row(page: Any, name: str) -> Any:
     return page.locator(f'#live [data-id][data-name="{name}"]')
-
-
-def drop(page: Any, name: str, content: bytes) -> None:
-    """Let a file of that name fall on the drop zone, as from a file manager."""
-    data = page.evaluate_handle(
-        """([name, text]) => {
-            const data = new DataTransfer();
-            data.items.add(new File([text], name));
-            return data;
-        }""",
-        [name, content.decode()],
-    )
-    for event in ("dragenter", "dragover", "drop"):
-        page.dispatch_event("#dropzone", event, {"dataTransfer": data})
 
 
 class SlowClient:
@@ -122,10 +55,8 @@ class SlowClient:
 
 
 def test_a_dropped_file_is_uploaded_listed_and_recorded_without_a_reload(page: Any, stack: Stack) -> None:
-    drop(page, "dropped notes.txt", b"what I know")
-    expect(page.locator('#uploads li[data-name="dropped notes.txt"]')).to_have_attribute(
-        "data-state", "done", timeout=PATIENCE
-    )
+    drop(page, {"dropped notes.txt": b"what I know"})
+    is_in(upload_row(page, "dropped notes.txt"), "done")
     shows(file_row(page, "dropped notes.txt"))
     assert (stack.files / "dropped notes.txt").read_bytes() == b"what I know"
     shows(page.locator('#recent [data-name="dropped notes.txt"][data-outcome="complete"]'))
@@ -146,13 +77,10 @@ def test_a_taken_name_is_asked_about_once_and_each_answer_is_done(page: Any, sta
     (stack.files / "taken.txt").write_text("first")
     shows(file_row(page, "taken.txt"))
     for answer, expected in (("skip", "first"), ("rename", "first"), ("replace", "third")):
-        drop(page, "taken.txt", b"third" if answer == "replace" else b"second")
+        drop(page, {"taken.txt": b"third" if answer == "replace" else b"second"})
         shows(page.locator("#exists"))
         page.click(f'#exists button[value="{answer}"]')
-        state = "skipped" if answer == "skip" else "done"
-        expect(page.locator('#uploads li[data-name="taken.txt"]').last).to_have_attribute(
-            "data-state", state, timeout=PATIENCE
-        )
+        is_in(upload_row(page, "taken.txt"), "skipped" if answer == "skip" else "done")
         assert (stack.files / "taken.txt").read_text() == expected
     assert (stack.files / "taken (1).txt").read_text() == "second"
 

@@ -239,7 +239,7 @@ def texts(node: ast.expr) -> set[str]:
 
 
 def test_limits_are_those_of_the_code() -> None:
-    limits = import_module("fileserver.session").Limits()
+    limits = import_module("fileserver.service").Limits()
     table = section(PROTOCOL, "Limits")
     assert f"{protocol.MAX_LINE_BYTES:,} bytes" in table
     assert f"| silence before the first request | {limits.first_silence:g} s |" in table
@@ -248,6 +248,8 @@ def test_limits_are_those_of_the_code() -> None:
     assert f"under {import_module('fileserver.connection').STALL_FLOOR} bytes/s" in table
     assert f"| {limits.stall:g} s | closed; in the history: aborted, stalled |" in table
     assert f"| {limits.grace:g} s, a second signal: none |" in table
+    assert f"| the next part of an upload that is sent in parts | {limits.waiting:g} s |" in table
+    assert f"`PARTIAL_UPLOAD_HOURS`, {limits.keep_partial / 3600:g} h |" in table
     assert f"1 to {protocol.MAX_LIST:,}" in section(PROTOCOL, "LIST")
 
 

@@ -25,9 +25,13 @@ _ORDER = [
     "pacing",
     "protocol",
     "storage",
+    "partials",
     "connection",
     "registry",
     "transfer",
+    "service",
+    "handler",
+    "intake",
     "session",
     "server",
 ]

@@ -1,18 +1,23 @@
 """The file server and the site as two real processes: what only shows when both are there."""
 
+import base64
 import contextlib
 import hashlib
 import http.client
+import io
 import os
 import socket
 import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
+import tusclient.client
 
 from fileserver.client import Client, Incomplete
 from fileserver.pacing import SLOW_MOTION, Pace
@@ -279,3 +284,187 @@ def test_a_disk_that_takes_no_more_refuses_the_upload_and_nobody_elses(stack: St
         resource.prlimit(stack.server.pid, resource.RLIMIT_FSIZE, before)
     assert not (stack.files / "too-big.bin").exists()
     assert stack.ending("too-big.bin")["outcome"] == "failed"
+
+
+# --- uploads that go on
+
+TUS = {"Tus-Resumable": "1.0.0"}
+PART = {**TUS, "Content-Type": "application/offset+octet-stream"}
+LONG = 512 * MEBIBYTE
+
+
+def create_upload(stack: Stack, name: str, size: int) -> str:
+    """The path of a new upload."""
+    metadata = "filename " + base64.b64encode(name.encode()).decode()
+    with contextlib.closing(browser_of(stack)) as connection:
+        headers = {**TUS, "Upload-Length": str(size), "Upload-Metadata": metadata}
+        connection.request("POST", "/uploads/", b"", headers)
+        response = connection.getresponse()
+        assert response.status == 201, response.read()
+        return response.headers["Location"]
+
+
+def browser_of(stack: Stack) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection("localhost", stack.web_port, timeout=60)
+
+
+def head_of_upload(stack: Stack, path: str) -> tuple[int, int]:
+    """Status, and the offset if there is one."""
+    with contextlib.closing(browser_of(stack)) as connection:
+        connection.request("HEAD", path, headers=TUS)
+        response = connection.getresponse()
+        return response.status, int(response.headers.get("Upload-Offset", -1))
+
+
+def begin_part(stack: Stack, path: str, promised: int, data: bytes) -> socket.socket:
+    """A browser in the middle of a PATCH: ``data`` of the promised bytes are at the file server."""
+    browser = socket.create_connection(("127.0.0.1", stack.web_port), 20)
+    lines = [f"PATCH {path} HTTP/1.1", f"Host: localhost:{stack.web_port}", "Upload-Offset: 0"]
+    lines += [f"{name}: {value}" for name, value in PART.items()]
+    lines += [f"Content-Length: {promised}", "", ""]
+    browser.sendall("\r\n".join(lines).encode() + data)
+    wait_until(lambda: [row for row in live(stack) if row["done"] == len(data)], 20)
+    return browser
+
+
+def finish_upload(stack: Stack, path: str, content: bytes) -> None:
+    """Go on where the server says that it is, and send all the rest."""
+    offset = wait_until(lambda: next((o for s, o in [head_of_upload(stack, path)] if s == 200), 0), 20)
+    assert offset
+    headers = {**PART, "Upload-Offset": str(offset)}
+    status, said = stack.request("PATCH", path, content[offset:], **headers)
+    assert status == 204, said
+
+
+def test_an_upload_goes_on_after_a_crash_of_the_file_server_and_is_one_row(stack: Stack) -> None:
+    content = numbered_bytes(8 * MEBIBYTE)
+    path = create_upload(stack, "crashes/server.bin", len(content))
+    with begin_part(stack, path, len(content), content[: 3 * MEBIBYTE]) as browser:
+        stack.kill_server()
+        assert browser.recv(1000).startswith(b"HTTP/1.1 50")
+    assert head_of_upload(stack, path)[0] == 423
+    stack.start_server()
+    assert stack.ending("crashes/server.bin")["outcome"] == "interrupted"
+    finish_upload(stack, path, content)
+    row = stack.ending("crashes/server.bin")
+    assert (row["outcome"], row["done"], row["error"]) == ("complete", len(content), "")
+    assert (stack.files / "crashes/server.bin").read_bytes() == content
+
+
+def test_an_upload_goes_on_after_a_crash_of_the_site_and_is_one_row(stack: Stack) -> None:
+    content = numbered_bytes(8 * MEBIBYTE)
+    path = create_upload(stack, "crashes/site.bin", len(content))
+    with begin_part(stack, path, len(content), content[: 3 * MEBIBYTE]) as browser:
+        stack.kill_site()
+        with contextlib.suppress(ConnectionError):
+            assert browser.recv(1000) == b""
+    wait_until(lambda: [row for row in live(stack) if row["state"] == "waiting"])
+    stack.start_site()
+    assert head_of_upload(stack, path) == (200, 3 * MEBIBYTE)
+    finish_upload(stack, path, content)
+    row = stack.ending("crashes/site.bin")
+    assert (row["outcome"], row["done"]) == ("complete", len(content))
+    assert (stack.files / "crashes/site.bin").read_bytes() == content
+
+
+def test_the_command_goes_on_by_itself_after_a_crash_of_the_file_server(stack: Stack, tmp_path: Path) -> None:
+    sparse(tmp_path / "long.iso", LONG)
+    command = stack.spawn("upload", str(tmp_path / "long.iso"), "--as", "crashes/long.iso")
+    try:
+        wait_until(lambda: [row for row in live(stack) if cast(int, row["done"]) > 8 * MEBIBYTE], 20)
+        stack.kill_server()
+        stack.start_server()
+        assert command.wait(60) == 0
+    finally:
+        command.kill()
+        command.wait()
+    row = stack.ending("crashes/long.iso")
+    assert (row["outcome"], row["done"]) == ("complete", LONG)
+    (stack.files / "crashes/long.iso").unlink()
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_another_client_of_tus_uploads_in_parts_and_goes_on(stack: Stack, checked: bool) -> None:
+    name = f"by tuspy/ä {checked}.bin"
+    content = numbered_bytes(2 * MEBIBYTE + 1)
+    facts = {"chunk_size": 500_000, "upload_checksum": checked, "metadata": {"filename": name}}
+    client = tusclient.client.TusClient(f"{stack.url}/uploads/")
+    first = client.uploader(file_stream=io.BytesIO(content), **facts)
+    first.upload(stop_at=1_000_000)
+    assert first.offset == 1_000_000
+    second = client.uploader(file_stream=io.BytesIO(content), url=first.url, **facts)
+    assert second.offset == 1_000_000
+    second.upload()
+    assert (stack.files / name).read_bytes() == content
+    row = stack.ending(name)
+    assert (row["outcome"], row["done"], row["via"]) == ("complete", len(content), "web")
+
+
+def test_another_client_of_tus_uploads_in_one_go(stack: Stack) -> None:
+    content = numbered_bytes(MEBIBYTE)
+    client = tusclient.client.TusClient(f"{stack.url}/uploads/")
+    client.uploader(file_stream=io.BytesIO(content), metadata={"filename": "in one go.bin"}).upload()
+    assert (stack.files / "in one go.bin").read_bytes() == content
+
+
+BLOCK = bytes(MEBIBYTE)
+
+
+def long_body(stack: Stack, before: bytes = b"", after: bytes = b"") -> Iterator[bytes]:
+    """In the middle of it another page is asked for."""
+    yield before
+    for number in range(LONG // MEBIBYTE):
+        if number == LONG // MEBIBYTE // 2:
+            began = time.monotonic()
+            assert stack.request("GET", "/history/")[0] == 200
+            assert time.monotonic() - began < 5
+        yield BLOCK
+    yield after
+
+
+def send_by_tus(stack: Stack, name: str) -> int:
+    path = create_upload(stack, name, LONG)
+    return send_long(stack, "PATCH", path, b"", b"", {**PART, "Upload-Offset": "0"})
+
+
+def send_by_put(stack: Stack, name: str) -> int:
+    return send_long(stack, "PUT", f"/files/{name}", b"", b"", {})
+
+
+def send_by_form(stack: Stack, name: str) -> int:
+    before = f'--x\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'.encode()
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    return send_long(stack, "POST", "/upload/", before, b"\r\n--x--\r\n", headers)
+
+
+def send_long(
+    stack: Stack, method: str, path: str, before: bytes, after: bytes, headers: dict[str, str]
+) -> int:
+    with contextlib.closing(browser_of(stack)) as connection:
+        headers = {**headers, "Content-Length": str(len(before) + LONG + len(after))}
+        connection.request(method, path, long_body(stack, before, after), headers)
+        return connection.getresponse().status
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
+@pytest.mark.parametrize(
+    ("send", "status"),
+    [(send_by_tus, 204), (send_by_put, 201), (send_by_form, 302)],
+    ids=["tus", "put", "form"],
+)
+def test_a_long_upload_costs_the_site_no_memory_and_others_are_served_meanwhile(
+    stack: Stack, send: Callable[[Stack, str], int], status: int
+) -> None:
+    assert stack.site is not None
+    name = f"{send.__name__}.iso"
+    stack.request("GET", "/history/")  # what a first page costs is not the upload's
+    Path(f"/proc/{stack.site.pid}/clear_refs").write_text("5")  # the peak is counted from here
+    before = stack.memory()
+    assert send(stack, name) == status
+    grown = stack.memory("VmHWM") - before
+    print(f"{grown / MEBIBYTE:.1f} MiB at the peak")
+    assert grown < 32 * MEBIBYTE
+    assert (stack.files / name).stat().st_size == LONG
+    row = stack.ending(name)
+    assert (row["outcome"], row["done"]) == ("complete", LONG)
+    (stack.files / name).unlink()

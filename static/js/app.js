@@ -3,6 +3,7 @@
 import { wireDropzone } from "./dropzone.js";
 import { wireFiles } from "./files.js";
 import { throttled, watchFragments } from "./fragments.js";
+import { wireInterrupted } from "./interrupted.js";
 import { Live } from "./live.js";
 import { cancelTransfer } from "./site.js";
 import { Status } from "./status.js";
@@ -20,29 +21,31 @@ function frontPage() {
   const transfers = new Transfers(cancelTransfer);
   const uploads = new Uploads(takenNames(), refreshFiles);
   wireDropzone((files) => uploads.add(files));
+  wireInterrupted();
   wireFiles({ refresh: refreshFiles, uploading: () => uploads.active });
 
   let again = Infinity; // when the recent transfers are to be asked for once more
-  function news(message) {
+  function news(message, began) {
     if (message.files_changed) refreshFiles();
     if (Date.now() >= again) {
       again = Infinity;
       refreshRecent();
       refreshFiles(); // the download counts come from the history too
     }
-    if (message.ended.length) {
+    if (began || message.ended.length) {
       refreshRecent(RECENT_DELAY);
       again = Date.now() + RECENT_AGAIN;
     }
   }
   return {
     online(message) {
-      transfers.apply(message);
-      news(message);
+      const began = transfers.apply(message);
+      news(message, began);
     },
     back() {
       refreshFiles();
       refreshRecent();
+      uploads.hurry();
     },
     away: () => transfers.clear(),
   };

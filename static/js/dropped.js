@@ -1,5 +1,8 @@
 /* Files out of a drop, folders opened: [{ file, name }] with the name as a path from the folder that was dropped. */
 
+/* Hidden things in a folder (.DS_Store, .git) were not meant; the server would refuse each of them. */
+export const isHidden = (name) => name.split("/").some((part) => part.startsWith("."));
+
 export async function droppedFiles(transfer) {
   // Entries are to be had only while the event is handled: all are taken before the first await.
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
@@ -15,8 +18,7 @@ async function walk(entry, folder) {
     return file ? [{ file, name }] : [];
   }
   const children = await readAll(entry.createReader());
-  // Hidden things in a folder (.DS_Store, .git) were not meant; the server would refuse each of them.
-  const visible = children.filter((child) => !child.name.startsWith("."));
+  const visible = children.filter((child) => !isHidden(child.name));
   const lists = await Promise.all(visible.map((child) => walk(child, `${name}/`)));
   return lists.flat();
 }

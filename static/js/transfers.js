@@ -31,11 +31,13 @@ export class Transfers {
     });
   }
 
+  /* Returns whether a transfer has begun that was not there before. */
   apply(message) {
     const before = this.#data.size;
     let changed = message.full && this.#dropAllBut(message.transfers);
+    const began = message.transfers.some((transfer) => !this.#data.has(transfer.id));
+    changed ||= began;
     for (const transfer of message.transfers) {
-      changed ||= !this.#data.has(transfer.id);
       this.#data.set(transfer.id, transfer);
       this.#rows.get(transfer.id)?.show(transfer);
     }
@@ -43,6 +45,7 @@ export class Transfers {
     changed ||= this.#total !== message.status.transfers || before !== this.#data.size;
     this.#total = message.status.transfers;
     if (changed) this.#layout();
+    return began;
   }
 
   clear() {

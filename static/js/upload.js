@@ -2,12 +2,13 @@
 
 import { announce } from "./announce.js";
 import { focusFirst, setText } from "./dom.js";
-import { nameIsTaken, put } from "./put.js";
+import { Sending } from "./sending.js";
 import { UploadRow } from "./uploadrow.js";
 
 const AT_ONCE = 2;
 const OVERRIDES = new Set(["replace", "rename"]);
 const ENDED = new Set(["done", "failed", "cancelled", "skipped"]);
+const ON_ITS_WAY = new Set(["sending", "retrying"]);
 const byId = (id) => document.getElementById(id);
 
 export class Uploads {
@@ -23,10 +24,16 @@ export class Uploads {
     byId("uploads").addEventListener("click", (event) => this.#clicked(event));
     byId("uploads-clear").addEventListener("click", () => this.#clear());
     window.addEventListener("beforeunload", (event) => { if (this.active) event.preventDefault(); });
+    window.addEventListener("online", () => this.hurry());
   }
 
   get active() {
     return this.#all.some((upload) => !ENDED.has(upload.state));
+  }
+
+  /* Site or file server are back: no need to wait for the next try. */
+  hurry() {
+    for (const { sending } of this.#all) sending.hurry();
   }
 
   /* files: [{ file, name }], what was chosen or dropped at one time. */
@@ -35,55 +42,78 @@ export class Uploads {
     const batch = { size: files.length, answer: null };
     for (const { file, name } of files) {
       // Some systems hand out names decomposed (NFD); the server takes composed ones (NFC).
-      const upload = { file, name: name.normalize("NFC"), batch, state: "waiting" };
+      const upload = { name: name.normalize("NFC"), batch, exists: null, running: false };
       upload.row = new UploadRow(upload.name, file.size);
+      upload.sending = new Sending(file, upload.name, {
+        onProgress: (bytes) => this.#progress(upload, bytes),
+        onWaiting: (sentence) => { if (ON_ITS_WAY.has(upload.state)) this.#state(upload, "retrying", sentence); },
+      });
+      upload.state = "waiting";
+      upload.row.state("waiting");
       this.#all.push(upload);
-      byId("uploads").append(upload.row.element);
-      this.#state(upload, "waiting");
     }
+    byId("uploads").append(...this.#all.slice(-files.length).map(({ row }) => row.element));
+    this.#summary();
+    this.#scrollTo(this.#all.at(-files.length).row.element);
     announce(files.length === 1 ? `Uploading ${files[0].name}.` : `Uploading ${files.length} files.`);
     this.#next();
   }
 
+  /* Within the list only: the page stays where it is. */
+  #scrollTo(element) {
+    byId("uploads").scrollTop += element.getBoundingClientRect().top - byId("uploads").getBoundingClientRect().top;
+  }
+
   #next() {
     while (this.#running < AT_ONCE) {
-      const upload = this.#all.find((candidate) => candidate.state === "waiting" && !candidate.abort);
+      const upload = this.#all.find(({ state, running }) => state === "waiting" && !running);
       if (!upload) return;
       this.#running += 1;
+      upload.running = true;
       this.#run(upload).finally(() => {
         this.#running -= 1;
+        upload.running = false;
         this.#next();
       });
     }
   }
 
   async #run(upload) {
-    upload.abort = new AbortController();
-    const { signal } = upload.abort;
-    // An answer for the whole batch may be known already; "skip" is only for names that are taken, so it is tried like none.
-    const first = OVERRIDES.has(upload.batch.answer) ? upload.batch.answer : "fail";
-    const taken = first === "fail" && await nameIsTaken(upload.name, upload.file.size, signal);
-    let result = taken ? { status: 409 } : await this.#send(upload, first, signal);
-    if (result.status === 409) {
+    for (;;) {
+      // An answer for the whole batch may be known already; "skip" is only for names that are taken, so it is tried like none.
+      const { answer } = upload.batch;
+      const exists = upload.exists ?? (OVERRIDES.has(answer) ? answer : "fail");
+      this.#state(upload, "sending");
+      const result = await upload.sending.run(exists);
+      if (result.end === "stored") return this.#stored(upload, result.name);
+      if (result.end === "failed") return this.#end(upload, "failed", result.message);
+      if (result.end === "stopped") return; // whoever stopped it has said why
       this.#state(upload, "waiting");
-      const answer = await this.#askAboutName(upload);
-      if (answer === "skip") return this.#end(upload, "skipped", "Left out: there is a file of this name already.");
-      result = await this.#send(upload, answer, signal);
+      if (!await this.#asked(upload)) return;
     }
-    if (signal.aborted) this.#end(upload, "cancelled");
-    else if (result.status !== 201) this.#end(upload, "failed", result.message);
-    else this.#stored(upload, result.name);
+  }
+
+  /* Whether the upload is to be tried with the answer. It may have been stopped while others were asked about. */
+  async #asked(upload) {
+    const answer = await this.#askAboutName(upload);
+    if (ENDED.has(upload.state)) return false;
+    if (answer !== "skip") {
+      upload.exists = answer;
+      return upload.state === "waiting";
+    }
+    upload.sending.cancel();
+    this.#end(upload, "skipped", "Left out: there is a file of this name already.");
+    return false;
+  }
+
+  #progress(upload, bytes) {
+    if (upload.state === "retrying") this.#state(upload, "sending");
+    upload.row.sent(bytes);
   }
 
   #stored(upload, name) {
     this.#end(upload, "done", name === upload.name ? "" : `Stored as ${name}`);
     this.#onStored();
-  }
-
-  async #send(upload, exists, signal) {
-    if (signal.aborted) return { status: -1 };
-    this.#state(upload, "sending");
-    return put(upload, exists, { signal, onProgress: (loaded) => { if (!signal.aborted) upload.row.sent(loaded); } });
   }
 
   #state(upload, state, sentence) {
@@ -105,26 +135,37 @@ export class Uploads {
     byId("uploads-clear").hidden = !this.#all.some((upload) => ENDED.has(upload.state));
   }
 
+  // --- what the row's buttons do
+
   #clicked(event) {
     const button = event.target.closest("[data-act]");
     const upload = button && this.#all.find((candidate) => candidate.row.element.contains(button));
     if (!upload) return;
-    if (button.dataset.act === "retry") this.#retry(upload);
-    else if (ENDED.has(upload.state)) this.#remove(upload);
-    else this.#cancel(upload);
+    const acts = { pause: this.#pause, resume: this.#wait, retry: this.#retry, cancel: this.#cancel };
+    acts[button.dataset.act].call(this, upload);
   }
 
-  #cancel(upload) {
-    if (upload.abort) upload.abort.abort();
-    else this.#end(upload, "cancelled");
+  #pause(upload) {
+    upload.sending.pause();
+    this.#state(upload, "paused");
+    announce(`${upload.name} paused.`);
+  }
+
+  #wait(upload) {
+    this.#state(upload, "waiting");
+    this.#next();
   }
 
   #retry(upload) {
-    upload.abort = null;
     upload.batch = { size: 1, answer: null };
-    this.#state(upload, "waiting");
-    upload.row.cancel.focus(); // the button that was pressed is gone
-    this.#next();
+    upload.exists = null;
+    this.#wait(upload);
+  }
+
+  #cancel(upload) {
+    if (ENDED.has(upload.state)) return this.#remove(upload);
+    upload.sending.cancel();
+    this.#end(upload, "cancelled");
   }
 
   #remove(upload) {

@@ -1,63 +1,109 @@
-/* One row in the list of own uploads: what it shows in each state. */
+/* One row in the list of own uploads: what it shows in each state, and what its buttons do. */
 
 import { fromTemplate, setIcon, setText } from "./dom.js";
 import { percent, rate, size, timeLeft } from "./format.js";
 
-const WORDS = { waiting: "Waiting", sending: "Sending", done: "Done", failed: "Failed", cancelled: "Cancelled", skipped: "Skipped" };
-const ICONS = { done: "o-complete", failed: "o-failed", cancelled: "o-cancelled", skipped: "o-aborted" };
-const ACTIVE = new Set(["waiting", "sending"]);
+const WORDS = {
+  waiting: "Waiting",
+  sending: "Sending",
+  paused: "Paused",
+  retrying: "Reconnecting",
+  done: "Done",
+  failed: "Failed",
+  cancelled: "Cancelled",
+  skipped: "Skipped",
+};
+const ICONS = {
+  paused: "i-pause",
+  retrying: "o-interrupted",
+  done: "o-complete",
+  failed: "o-failed",
+  cancelled: "o-cancelled",
+  skipped: "o-aborted",
+};
+const PAUSE = { act: "pause", icon: "i-pause", title: "Pause", label: (name) => `Pause ${name}` };
+const RESUME = { act: "resume", icon: "o-running", title: "Go on", label: (name) => `Go on with ${name}` };
+const RETRY = { act: "retry", icon: "i-retry", title: "Try again", label: (name) => `Try ${name} again` };
+const MAIN = { waiting: PAUSE, sending: PAUSE, retrying: PAUSE, paused: RESUME, failed: RETRY, cancelled: RETRY };
+const ACTIVE = new Set(["waiting", "sending", "paused", "retrying"]);
 const WINDOW = 4_000; // ms over which the rate is taken
 
 export class UploadRow {
-  #slots;
-  #samples = [];
+  #name;
   #bytes;
+  #sent = 0;
+  #slots;
+  #progress;
+  #main; // one button for pause, go on and try again, so that whoever has pressed it keeps the focus
+  #cancel;
+  #samples = [];
 
   constructor(name, bytes) {
     const { element, slots } = fromTemplate("upload-row");
     this.element = element;
     this.#slots = slots;
+    this.#name = name;
     this.#bytes = bytes;
-    this.progress = element.querySelector("progress");
-    this.cancel = element.querySelector("[data-act=cancel]");
-    this.retry = element.querySelector("[data-act=retry]");
+    this.#progress = element.querySelector("progress");
+    [this.#main, this.#cancel] = element.querySelectorAll("button");
     element.dataset.name = name;
-    slots.name.textContent = name;
+    // The folder may be cut short, the file's own name is to be seen.
+    const base = name.lastIndexOf("/") + 1;
+    slots.folder.textContent = name.slice(0, base);
+    slots.base.textContent = name.slice(base);
     slots.name.title = name;
-    this.progress.setAttribute("aria-label", `Upload of ${name}`);
-    this.retry.setAttribute("aria-label", `Try ${name} again`);
-    this.retry.title = "Try again";
+    this.#progress.setAttribute("aria-label", `Upload of ${name}`);
   }
 
   state(state, sentence = "") {
-    const { name } = this.element.dataset;
     this.element.dataset.state = state;
     setText(this.#slots.state, WORDS[state]);
     const icon = this.element.querySelector(".u-state svg");
-    if (ICONS[state]) setIcon(icon, ICONS[state]); else icon.setAttribute("hidden", "");
-    this.#foot(sentence || size(this.#bytes));
+    if (ICONS[state]) setIcon(icon, ICONS[state]);
+    else icon.setAttribute("hidden", "");
+    if (state === "done") this.#sent = this.#bytes;
+    if (state === "retrying") this.#foot(this.#amount(), sentence || `Waiting for the ${navigator.onLine ? "server" : "network"} …`);
+    else this.#foot(sentence || this.#amount());
     this.#samples = [];
-    this.retry.hidden = state !== "failed" && state !== "cancelled";
-    // One button, so that whoever has just pressed it keeps the focus.
-    const action = ACTIVE.has(state) ? "Cancel" : "Remove from the list";
-    this.cancel.title = action;
-    this.cancel.setAttribute("aria-label", `${action}: ${name}`);
-    if (state === "waiting") this.progress.value = 0;
-    if (state === "done") this.progress.value = 100;
+    this.#buttons(state);
   }
 
-  sent(loaded) {
+  sent(bytes) {
     const now = performance.now();
-    const bytes = Math.min(loaded, this.#bytes);
-    this.#samples.push({ now, bytes });
+    this.#sent = Math.min(bytes, this.#bytes);
+    // After a break it goes on from what has really arrived, which may be less.
+    if (this.#sent < this.#samples.at(-1)?.bytes) this.#samples = [];
+    this.#samples.push({ now, bytes: this.#sent });
     while (now - this.#samples[0].now > WINDOW) this.#samples.shift();
-    const speed = this.#speed();
-    const done = percent(bytes, this.#bytes);
-    this.progress.value = done;
+    const done = percent(this.#sent, this.#bytes);
+    this.#progress.value = done;
     setText(this.#slots.state, `${done}\u00a0%`);
+    const speed = this.#speed();
     // All bytes have left; the server still writes and checks them.
-    if (bytes >= this.#bytes) this.#foot(`${size(this.#bytes)}, being stored …`);
-    else this.#foot(`${size(bytes)} of ${size(this.#bytes)}`, speed ? rate(speed) : "", timeLeft(this.#bytes - bytes, speed));
+    if (this.#sent >= this.#bytes) this.#foot(`${size(this.#bytes)}, being stored …`);
+    else this.#foot(this.#amount(), speed ? rate(speed) : "", timeLeft(this.#bytes - this.#sent, speed));
+  }
+
+  #buttons(state) {
+    const title = ACTIVE.has(state) ? "Cancel" : "Remove from the list";
+    this.#cancel.title = title;
+    this.#cancel.setAttribute("aria-label", `${title}: ${this.#name}`);
+    const main = MAIN[state];
+    if (!main) {
+      if (document.activeElement === this.#main) this.#cancel.focus();
+      this.#main.hidden = true;
+      return;
+    }
+    this.#main.hidden = false;
+    this.#main.dataset.act = main.act;
+    this.#main.title = main.title;
+    this.#main.setAttribute("aria-label", main.label(this.#name));
+    setIcon(this.#main.firstElementChild, main.icon);
+  }
+
+  #amount() {
+    const all = size(this.#bytes);
+    return this.#sent > 0 && this.#sent < this.#bytes ? `${size(this.#sent)} of ${all}` : all;
   }
 
   #speed() {

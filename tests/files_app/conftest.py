@@ -21,7 +21,7 @@ from fileserver.client import Client
 from fileserver.events import TransferStarted
 from fileserver.pacing import Pace
 from fileserver.server import FileServer
-from fileserver.session import Limits
+from fileserver.service import Limits
 from fileserver.storage import Storage
 from tests.servers import Events, Peer, wait_until
 

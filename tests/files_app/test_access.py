@@ -17,7 +17,7 @@ from files_app.access import (
     require_loopback,
 )
 from fileserver.protocol import RIGHTS, ErrorReply
-from fileserver.session import GUEST
+from fileserver.service import GUEST
 from tests.files_app.conftest import Served
 
 

@@ -15,10 +15,10 @@ from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 from rich.console import Console as RichConsole
 
-from files_app import terminal
+from files_app import send, terminal
 from files_app.fetch import Fetch
 from files_app.management.commands import files as files_command
-from files_app.management.commands import start, upload
+from files_app.management.commands import start
 from files_app.management.commands.runfileserver import Ending, ends_on_signal, pace_of
 from files_app.management.commands.watch import Board
 from files_app.models import Transfer
@@ -26,6 +26,8 @@ from fileserver import storage as storage_module
 from fileserver.client import Client
 from fileserver.events import TransferStarted
 from fileserver.pacing import SLOW_MOTION, Pace
+from fileserver.protocol import BadReply
+from fileserver.storage import PARTIALS
 from tests.files_app.conftest import Served
 from tests.servers import numbered_bytes, sha256, wait_until
 
@@ -244,13 +246,20 @@ class TestConnection:
         def interrupted(self: Client, *args: Any, **kwargs: Any) -> Any:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(Client, "put", interrupted)
+        monkeypatch.setattr(Client, "files", interrupted)
         with pytest.raises(CommandError, match=r"^Stopped\.$") as failure:
-            manage("upload", __file__)
+            manage("files")
         assert failure.value.returncode == 130
 
 
+@pytest.mark.usefixtures("cache")
 class TestUpload:
+    @pytest.fixture
+    def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where it remembers what it has begun."""
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
+
     def test_a_file_is_there_under_its_name(
         self, served: Served, home: Path, manage: Manage, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -274,8 +283,9 @@ class TestUpload:
     ) -> None:
         served.put("a.txt", b"old")
         (home / "a.txt").write_bytes(b"new")
-        with pytest.raises(CommandError, match=r"^There is a file 'a.txt' already\.$"):
+        with pytest.raises(CommandError, match=r"^1 of 1 files could not be uploaded\.$"):
             manage("upload", "a.txt")
+        assert capsys.readouterr().err == "There is a file 'a.txt' already.\n"
         manage("upload", "a.txt", "--exists", "rename")
         assert capsys.readouterr().out == "a.txt is there as a (1).txt\n"
         manage("upload", "a.txt", "--exists", "replace")
@@ -286,39 +296,171 @@ class TestUpload:
         [
             (["nothing.txt"], "nothing.txt is not there."),
             (["x" * 300], "cannot be read: File name too long."),
-            (["."], " is not a file."),
-            (["a.txt", "a.txt", "--as", "b.txt"], "--as can name one file only."),
+            (["empty folder"], "There is no file in what was named."),
+            (["/dev/null"], "/dev/null is neither a file nor a folder."),
+            (["a.txt", "a.txt", "--as", "b.txt"], "--as can name one PATH only."),
             (["a.txt", "--as", "../b.txt"], "cannot be used"),
             (["a.txt", "--as", "con"], "is a device on Windows"),
             (["a.txt", "--exists", "overwrite"], "invalid choice"),
         ],
     )
     def test_what_cannot_be_is_one_sentence(
-        self, served: Served, home: Path, manage: Manage, arguments: list[str], words: str
+        self,
+        served: Served,
+        home: Path,
+        manage: Manage,
+        arguments: list[str],
+        words: str,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
         (home / "a.txt").write_bytes(b"x")
+        (home / "empty folder").mkdir()
         with pytest.raises(CommandError) as failure:
             manage("upload", *arguments)
-        assert words in str(failure.value)
-        assert names(served.folder) in ([], [storage_module.PARTIALS])
+        assert words in f"{failure.value}\n{capsys.readouterr().err}"
+        assert names(served.folder) in ([], [PARTIALS])
 
     def test_a_file_that_arrived_wrong_is_said(
-        self, served: Served, home: Path, manage: Manage, monkeypatch: pytest.MonkeyPatch
+        self,
+        served: Served,
+        home: Path,
+        manage: Manage,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
         (home / "a.txt").write_bytes(b"hello")
-        monkeypatch.setattr(upload._HashingReader, "sha256", "0" * 64)
-        with pytest.raises(CommandError, match="was changed while it was sent, or arrived wrong"):
+        monkeypatch.setattr(send._HashingReader, "read", lambda self, size: b"hallo"[:size])
+        with pytest.raises(CommandError):
             manage("upload", "a.txt")
+        assert "was changed while it was sent, or arrived wrong" in capsys.readouterr().err
 
-    def test_a_file_that_shrinks_meanwhile_is_one_sentence_and_makes_no_file(
+    def test_a_folder_keeps_its_structure_and_leaves_out_what_is_hidden_or_a_link(
+        self, served: Served, home: Path, manage: Manage, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        tree = [
+            "c.txt",
+            "b/d.txt",
+            "b/e/f g.txt",
+            "a.txt",
+            ".hidden.txt",
+            ".git/config",
+            "b/.cache/x",
+            "ü/ä.txt",
+        ]
+        for name in tree:
+            path = home / "week 3" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(name)
+        (home / "outside.txt").write_text("outside")
+        (home / "week 3" / "link.txt").symlink_to(home / "outside.txt")
+        (home / "week 3" / "linked").symlink_to(home)
+        (home / "week 3" / "empty").mkdir()
+        manage("upload", "week 3")
+        sent = sorted(name for name in tree if "." not in [part[0] for part in name.split("/")])
+        found = {
+            path.relative_to(served.folder).as_posix(): path.read_text()
+            for path in served.folder.rglob("*")
+            if path.is_file() and PARTIALS not in path.parts
+        }
+        assert found == {f"week 3/{name}": name for name in sent}
+        assert len(capsys.readouterr().out.splitlines()) == len(sent)
+
+    @pytest.mark.parametrize(
+        ("path", "options", "stored"),
+        [
+            ("folder", ["--as", "week 4/text"], "week 4/text/a.txt"),
+            ("folder/", [], "folder/a.txt"),
+            ("folder/.", [], "folder/a.txt"),
+            ("folder/../folder", [], "folder/a.txt"),
+        ],
+    )
+    def test_a_folder_is_there_under_its_own_name_or_another(
+        self, served: Served, home: Path, manage: Manage, path: str, options: list[str], stored: str
+    ) -> None:
+        (home / "folder").mkdir()
+        (home / "folder" / "a.txt").write_text("x")
+        manage("upload", path, *options)
+        assert (served.folder / stored).read_text() == "x"
+
+    def test_one_that_cannot_be_sent_keeps_no_other_from_it(
+        self, served: Served, home: Path, manage: Manage, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        served.put("b.txt", b"old")
+        for name in ("a.txt", "b.txt", "c?.txt", "d.txt"):
+            (home / name).write_text("new")
+        with pytest.raises(CommandError, match=r"^2 of 4 files could not be uploaded\.$") as failure:
+            manage("upload", "a.txt", "b.txt", "c?.txt", "d.txt")
+        assert failure.value.returncode == 1
+        assert [(served.folder / name).read_text() for name in ("a.txt", "b.txt", "d.txt")] == [
+            "new",
+            "old",
+            "new",
+        ]
+        first, second = capsys.readouterr().err.splitlines()
+        assert first == "There is a file 'b.txt' already."
+        assert "'c?.txt'" in second
+
+    def test_ctrl_c_says_that_it_goes_on_and_the_next_run_does(
         self, served: Served, home: Path, manage: Manage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        (home / "a.txt").write_bytes(b"hello")
-        monkeypatch.setattr(upload._HashingReader, "read", lambda self, size: b"")
-        with pytest.raises(CommandError, match="The source ended with 5 of 5 bytes missing"):
+        data = numbered_bytes(1_000_000)
+        (home / "a.bin").write_bytes(data)
+        read = send._HashingReader.read
+        pieces = iter([500_000])
+
+        def interrupted(self: send._HashingReader, size: int) -> bytes:
+            for most in pieces:
+                return read(self, most)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(send._HashingReader, "read", interrupted)
+            with pytest.raises(
+                CommandError, match="the same command goes on with it within a day"
+            ) as failure:
+                manage("upload", "a.bin")
+        assert failure.value.returncode == 130
+        assert served.events.ending(1).done == 500_000
+        manage("upload", "a.bin")
+        assert (served.folder / "a.bin").read_bytes() == data
+        wait_until(lambda: len(served.events.of(TransferStarted)) == 2)
+        assert served.events.of(TransferStarted)[1].done == 500_000
+
+    def test_a_file_that_cannot_be_read_is_one_sentence(
+        self,
+        served: Served,
+        home: Path,
+        manage: Manage,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        (home / "a.txt").write_bytes(b"x")
+
+        def refuse(*args: Any, **kwargs: Any) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "open", refuse)
+        with pytest.raises(CommandError):
             manage("upload", "a.txt")
-        assert served.row_of(1).outcome == "aborted"
-        assert not (served.folder / "a.txt").exists()
+        assert capsys.readouterr().err == "a.txt cannot be read: Permission denied.\n"
+
+    def test_a_stranger_that_takes_the_port_meanwhile_is_one_sentence(
+        self,
+        served: Served,
+        home: Path,
+        manage: Manage,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        (home / "a.txt").write_bytes(b"x")
+
+        def stranger(*args: Any, **kwargs: Any) -> None:
+            raise BadReply("no")
+
+        monkeypatch.setattr(send.Send, "run", stranger)
+        with pytest.raises(CommandError):
+            manage("upload", "a.txt")
+        assert capsys.readouterr().err == f"What answers at 127.0.0.1:{served.port} is no file server.\n"
 
 
 class TestFiles:

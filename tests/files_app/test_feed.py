@@ -155,7 +155,7 @@ def test_a_viewer_who_comes_again_finds_a_fresh_state(served: Served, settings: 
 def test_a_viewer_who_leaves_before_the_state_is_known_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def never() -> AsyncClient:
+    async def never(longest_line: int) -> AsyncClient:
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -197,7 +197,7 @@ def test_leaving_ends_the_task_also_when_news_come_in_the_same_moment(
     async def view() -> None:
         stub, feed = Stub(), Feed()
 
-        async def connect_to_stub() -> Any:
+        async def connect_to_stub(longest_line: int) -> Any:
             return stub
 
         monkeypatch.setattr(feed_module, "connect", connect_to_stub)
@@ -257,9 +257,9 @@ def test_offline_is_told_once_and_not_at_each_try(settings: Any, monkeypatch: py
     settings.SERVER_PORT = 1
     tries: list[None] = []
 
-    async def counting() -> AsyncClient:
+    async def counting(longest_line: int) -> AsyncClient:
         tries.append(None)
-        return await connect()
+        return await connect(longest_line)
 
     monkeypatch.setattr(feed_module, "connect", counting)
 

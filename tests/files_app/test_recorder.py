@@ -12,14 +12,16 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError, connection
+from hypothesis import given
+from hypothesis import strategies as st
 
 from files_app import recorder as recorder_module
 from files_app.models import File, Transfer
 from files_app.recorder import Recorder
 from fileserver import events
+from fileserver.partials import Upload
 from fileserver.protocol import ErrorReply
-from fileserver.session import Limits
-from fileserver.storage import Upload
+from fileserver.service import Limits
 from tests.files_app.conftest import Served, serving, settle
 from tests.servers import numbered_bytes, sha256, wait_until
 
@@ -54,6 +56,22 @@ def finished(number: int, name: str = "a.txt", **facts: Any) -> events.TransferF
         "at": 1_800_000_001.0,
     }
     return events.TransferFinished(id=number, name=name, **{**usual, **facts})
+
+
+class Tries:
+    """What the server tells of one upload that goes on again and again, in this run and in later ones."""
+
+    UPLOAD = "0123456789abcdef" * 2
+
+    @staticmethod
+    def began(number: int, done: int, **facts: Any) -> events.TransferStarted:
+        usual = {"direction": "upload", "upload": Tries.UPLOAD, "done": done, "at": 1_800_000_000.0 + number}
+        return started(number, "big.iso", **{**usual, **facts})
+
+    @staticmethod
+    def ended(number: int, done: int, **facts: Any) -> events.TransferFinished:
+        usual = {"outcome": "aborted", "error": "disconnected", "at": 1_800_000_100.0 + number}
+        return finished(number, **{"name": "big.iso", "done": done, **usual, **facts})
 
 
 @pytest.fixture
@@ -528,3 +546,129 @@ def test_a_slow_peer_that_stalls_is_one_aborted_row(folder: Path, big: bytes) ->
         header = peer.ask("GET", name="big.bin")
         row = served.row_of(header["id"])
     assert (row.outcome, row.error) == ("aborted", "stalled")
+
+
+# --- uploads that go on
+
+
+def record(*batches: list[events.Event]) -> None:
+    """Write these events, each list in one transaction, with a recorder as after a start of the server."""
+    recorder = Recorder()
+    for batch in batches:
+        recorder._write_with_patience(list(batch))
+
+
+def facts_of(row: Transfer) -> tuple[str, str, int, str]:
+    return (row.outcome, row.error, row.done, row.thread)
+
+
+class TestUploadsThatGoOn:
+    STORY: list[events.Event] = [
+        Tries.began(1, 0),
+        events.TransferProgressed(1, "big.iso", 20, 100, False),
+        Tries.ended(1, 30),
+        Tries.began(2, 30, client="127.0.0.1:6000", user="ann", via="web"),
+        events.TransferProgressed(2, "big.iso", 50, 100, False),
+        Tries.ended(2, 60, error="stalled"),
+        Tries.began(3, 60),
+        Tries.ended(3, 100, outcome="complete", error="", name="big (1).iso"),
+    ]
+
+    @given(
+        cuts=st.lists(st.booleans(), min_size=len(STORY) - 1, max_size=len(STORY) - 1),
+        length=st.integers(1, 8),
+    )
+    def test_however_they_are_grouped_one_row_says_what_was_told_last(
+        self, cuts: list[bool], length: int
+    ) -> None:
+        Transfer.objects.all().delete()
+        batches: list[list[events.Event]] = [[]]
+        for event, cut in zip(self.STORY[:length], [False, *cuts], strict=False):
+            batches += [[]] if cut else []
+            batches[-1].append(event)
+        record(*batches)
+        row = Transfer.objects.get()
+        tries = {1: 1, 2: 1, 3: 1, 4: 2, 5: 2, 6: 2, 7: 3, 8: 3}[length]
+        outcomes = {1: "running", 2: "running", 4: "running", 5: "running", 7: "running", 8: "complete"}
+        errors = {3: "disconnected", 6: "stalled"}
+        assert row.outcome == outcomes.get(length, "aborted")
+        assert row.error == errors.get(length, "")
+        assert (row.finished_at is None) == (row.outcome == "running")
+        assert row.thread == f"ClientThread-{tries}"
+        assert row.started_at.timestamp() == 1_800_000_001.0
+        assert (row.offset, row.length, row.size) == (0, 100, 100)
+        assert row.name == ("big (1).iso" if length == 8 else "big.iso")
+        if length in (3, 4, 6, 7, 8):
+            assert row.done == {3: 30, 4: 30, 6: 60, 7: 60, 8: 100}[length]
+
+    @given(cuts=st.lists(st.booleans(), min_size=3, max_size=3))
+    def test_an_ending_that_comes_behind_the_next_beginning_does_not_end_the_row(
+        self, cuts: list[bool]
+    ) -> None:
+        Transfer.objects.all().delete()
+        story = [
+            Tries.began(1, 0),
+            Tries.began(2, 30),
+            Tries.ended(1, 30),
+            Tries.ended(2, 100, outcome="complete"),
+        ]
+        batches: list[list[events.Event]] = [[story[0]]]
+        for event, cut in zip(story[1:], cuts, strict=True):
+            batches += [[]] if cut else []
+            batches[-1].append(event)
+        record(*batches)
+        assert facts_of(Transfer.objects.get())[0::2] == ("complete", 100)
+
+    @pytest.mark.parametrize("done", [0, 30])
+    def test_what_a_crash_left_open_is_closed_and_reopened(self, done: int) -> None:
+        record([Tries.began(1, 0)])
+        assert Transfer.objects.close_interrupted() == 1
+        closed = Transfer.objects.get()
+        assert (closed.outcome, closed.finished_at is None) == ("interrupted", False)
+        record([Tries.began(1, done)])
+        again = Transfer.objects.get()
+        assert (again.pk, again.outcome, again.finished_at, again.done) == (closed.pk, "running", None, done)
+        record([Tries.began(1, done), Tries.ended(1, 100, outcome="complete", error="")])
+        assert facts_of(Transfer.objects.get()) == ("complete", "", 100, "ClientThread-1")
+
+    def test_the_file_of_the_last_name_is_linked(self) -> None:
+        record([Tries.began(1, 0), Tries.ended(1, 30)])
+        facts = {"mtime": datetime(2026, 1, 1, tzinfo=UTC), "etag": "e", "content_type": "x"}
+        file = File.objects.create(name="big (1).iso", size=100, **facts)
+        record([Tries.began(1, 30), Tries.ended(1, 100, outcome="complete", error="", name=file.name)])
+        assert Transfer.objects.get().file == file
+
+    def test_two_uploads_of_one_name_are_two_rows(self) -> None:
+        record(
+            [Tries.began(1, 0), Tries.began(2, 0, upload="f" * 32)], [Tries.ended(1, 30), Tries.ended(2, 40)]
+        )
+        assert sorted(Transfer.objects.values_list("done", flat=True)) == [30, 40]
+
+    def test_uploads_and_downloads_without_an_id_are_rows_of_their_own(self) -> None:
+        record([started(1), started(2)], [started(3), finished(1), finished(2), finished(3)])
+        assert Transfer.objects.filter(outcome="complete").count() == 3
+
+    def test_a_database_that_fails_meanwhile_makes_no_second_row(
+        self, monkeypatch: pytest.MonkeyPatch, quick_retries: None
+    ) -> None:
+        bulk_create = Transfer.objects.bulk_create
+        failures = iter([OperationalError("locked"), None, OperationalError("locked"), None])
+
+        def fails_now_and_then(rows: list[Transfer]) -> Any:
+            found = bulk_create(rows)
+            if error := next(failures):
+                raise error
+            return found
+
+        monkeypatch.setattr(Transfer.objects, "bulk_create", fails_now_and_then)
+        record([Tries.began(1, 0), Tries.ended(1, 30)], [Tries.began(2, 30), Tries.ended(2, 60)])
+        assert facts_of(Transfer.objects.get()) == ("aborted", "disconnected", 60, "ClientThread-2")
+
+    def test_a_batch_of_many_uploads_asks_once_for_their_rows(
+        self, django_assert_max_num_queries: Any
+    ) -> None:
+        uploads = [f"{number:032x}" for number in range(500)]
+        record([Tries.began(n, 0, upload=upload) for n, upload in enumerate(uploads)])
+        with django_assert_max_num_queries(16):
+            record([Tries.began(n, 10, upload=upload) for n, upload in enumerate(uploads)])
+        assert Transfer.objects.filter(done=10, outcome="running").count() == 500

@@ -11,7 +11,7 @@ from fileserver.aclient import AsyncClient
 from fileserver.client import Incomplete
 from fileserver.events import TransferStarted
 from fileserver.protocol import ErrorReply
-from fileserver.session import GUEST, Grant
+from fileserver.service import GUEST, Grant
 from tests.servers import Running, numbered_bytes, run_server, sha256, wait_until
 
 
@@ -119,6 +119,36 @@ def test_an_upload_arrives_whole(running: Running, tmp_path: Path) -> None:
 
     with_client(running, work)
     assert (tmp_path / "a").read_bytes() == b"abcdef"
+
+
+def test_an_upload_by_parts_sends_what_each_part_lacks(running: Running, tmp_path: Path) -> None:
+    async def work(client: AsyncClient) -> None:
+        end = await client.put("a", 6, pieces(b"ab"), length=0)
+        assert (end["upload"], end["offset"]) == (client.upload, 0)
+        part = {"upload": client.upload}
+        # What a part has too much would be read as requests.
+        end = await client.put("a", 6, pieces(b"ab", b"cDELETE a\n"), length=3, **part)
+        assert (end["upload"], end["offset"]) == (client.upload, 3)
+        with pytest.raises(ErrorReply) as refusal:
+            await client.put("a", 6, pieces(b"x"), offset=2, **part)
+        assert (refusal.value.code, refusal.value.extra) == ("offset", {"offset": 3})
+        end = await client.put("a", 6, pieces(b"def"), offset=3, length=99, **part)
+        assert end["sha256"] == sha256(b"abcdef")
+        assert (await client.request("STAT", upload=client.upload))["published"] == "a"
+        assert (await client.put("a", 6, pieces(), offset=6, **part))["name"] == "a"
+
+    with_client(running, work)
+    assert (tmp_path / "a").read_bytes() == b"abcdef"
+
+
+def test_a_part_shorter_than_its_length_is_incomplete_and_waits(running: Running) -> None:
+    async def work(client: AsyncClient) -> None:
+        with pytest.raises(Incomplete):
+            await client.put("a", 6, pieces(b"ab"), length=3)
+
+    with_client(running, work)
+    wait_until(lambda: running.live().waiting_since is not None)
+    assert running.live().done == 2
 
 
 def test_a_source_longer_than_its_size_sends_no_request(running: Running, tmp_path: Path) -> None:

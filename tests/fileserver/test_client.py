@@ -12,7 +12,7 @@ import pytest
 from fileserver.client import Client, ErrorReply, Incomplete
 from fileserver.pacing import Pace
 from fileserver.protocol import BadReply
-from fileserver.session import GUEST, Grant
+from fileserver.service import GUEST, Grant
 from tests.servers import Address, Running, numbered_bytes, run_server, sha256, wait_until
 
 
@@ -91,7 +91,8 @@ def test_a_refusal_is_raised_with_its_code(client: Client) -> None:
 
 def test_an_upload_arrives_whole_and_tells_its_progress(client: Client, tmp_path: Path) -> None:
     data, told = numbered_bytes(600_000), []
-    end = client.put("w/a", io.BytesIO(data), len(data), sha256=sha256(data), progress=told.append)
+    client.request("PUT", name="w/a", size=len(data), sha256=sha256(data))
+    end = client.send_body(io.BytesIO(data), len(data), told.append)
     assert (end["name"], end["sha256"]) == ("w/a", sha256(data))
     assert (tmp_path / "w" / "a").read_bytes() == data
     assert sum(told) == len(data)
@@ -101,6 +102,44 @@ def test_an_upload_arrives_whole_and_tells_its_progress(client: Client, tmp_path
 def test_a_source_longer_than_its_size_sends_no_byte_too_many(client: Client, tmp_path: Path) -> None:
     assert client.put("a", io.BytesIO(b"abcQUIT\n"), 3)["size"] == 3
     assert client.request("PING")
+
+
+def test_an_upload_by_parts_sends_what_each_part_lacks(client: Client, tmp_path: Path) -> None:
+    data = numbered_bytes(600_000)
+    source = io.BytesIO(data)
+    end = client.put("a", source, len(data), length=0)
+    upload = end["upload"]
+    end = client.put("a", source, len(data), upload=upload, length=400_000)
+    assert (end["upload"], end["offset"], source.tell()) == (upload, 400_000, 400_000)
+    end = client.put("a", source, len(data), upload=upload, offset=400_000, length=999_999)
+    assert end["sha256"] == sha256(data)
+    assert client.request("PING")
+    again = client.put("a", source, len(data), upload=upload, offset=len(data))
+    assert (again["name"], again["sha256"]) == ("a", sha256(data))
+    assert client.request("PING")
+
+
+def test_an_upload_goes_on_after_a_break(running: Running, tmp_path: Path) -> None:
+    data = numbered_bytes(600_000)
+    with Client(*running.address) as client:
+        upload = client.request("PUT", name="a", size=len(data))["upload"]
+        with pytest.raises(Incomplete):
+            client.send_body(io.BytesIO(data[:400_000]), len(data))
+    wait_until(lambda: not running.server._partials._writing)
+    with Client(*running.address) as client:
+        offset = client.request("STAT", upload=upload)["offset"]
+        assert offset == 400_000
+        end = client.put("a", io.BytesIO(data[offset:]), len(data), upload=upload, offset=offset)
+        assert end["sha256"] == sha256(data)
+    assert (tmp_path / "a").read_bytes() == data
+
+
+def test_a_wrong_offset_is_refused_with_the_right_one(client: Client) -> None:
+    upload = client.put("a", io.BytesIO(b"abc"), 6, length=3)["upload"]
+    with pytest.raises(ErrorReply) as refusal:
+        client.put("a", io.BytesIO(b"f"), 6, upload=upload, offset=5)
+    assert (refusal.value.code, refusal.value.extra) == ("offset", {"offset": 3})
+    assert client.put("a", io.BytesIO(b"def"), 6, upload=upload, offset=3)["size"] == 6
 
 
 def test_a_source_shorter_than_its_size_is_incomplete(client: Client) -> None:

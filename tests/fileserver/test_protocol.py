@@ -24,8 +24,18 @@ from fileserver.protocol import (
 )
 
 GET = {"offset": 0, "length": None, "etag": None, "pace": None, "client": None, "user": None, "via": None}
-PUT = {"sha256": None, "exists": "fail", "client": None, "user": None, "via": None}
-DELETE = {"client": None, "user": None, "via": None}
+PUT = {
+    "offset": 0,
+    "length": None,
+    "upload": None,
+    "sha256": None,
+    "exists": None,
+    "client": None,
+    "user": None,
+    "via": None,
+}
+STAT = {"upload": None}
+DELETE = {"upload": None, "client": None, "user": None, "via": None}
 HASH = "0123456789abcdef" * 4
 
 READ = [
@@ -39,17 +49,17 @@ READ = [
     (b"LIST week 3/", "LIST", {"prefix": "week 3/", "after": "", "limit": 1000}),
     (b'LIST {"limit": 1}', "LIST", {"prefix": "", "after": "", "limit": 1}),
     (b'LIST {"limit": 10000, "after": "b"}', "LIST", {"prefix": "", "after": "b", "limit": 10000}),
-    (b"STAT a", "STAT", {"name": "a"}),
-    (b"STAT two  blanks ", "STAT", {"name": "two  blanks "}),
-    (b"STAT  a", "STAT", {"name": " a"}),
-    (b"STAT [1]", "STAT", {"name": "[1]"}),
-    (b'STAT "a"', "STAT", {"name": '"a"'}),
-    (b"STAT a}", "STAT", {"name": "a}"}),
-    ("STAT é".encode(), "STAT", {"name": "é"}),
-    (b'STAT {"name": "{a}"}', "STAT", {"name": "{a}"}),
-    (b'STAT {"name": "\\u00e9"}', "STAT", {"name": "é"}),
-    (b'STAT {"name": "a{[{[b"} ', "STAT", {"name": "a{[{[b"}),
-    (b'STAT {"name": "\\"[{{{"}', "STAT", {"name": '"[{{{'}),
+    (b"STAT a", "STAT", {"name": "a", **STAT}),
+    (b"STAT two  blanks ", "STAT", {"name": "two  blanks ", **STAT}),
+    (b"STAT  a", "STAT", {"name": " a", **STAT}),
+    (b"STAT [1]", "STAT", {"name": "[1]", **STAT}),
+    (b'STAT "a"', "STAT", {"name": '"a"', **STAT}),
+    (b"STAT a}", "STAT", {"name": "a}", **STAT}),
+    ("STAT é".encode(), "STAT", {"name": "é", **STAT}),
+    (b'STAT {"name": "{a}"}', "STAT", {"name": "{a}", **STAT}),
+    (b'STAT {"name": "\\u00e9"}', "STAT", {"name": "é", **STAT}),
+    (b'STAT {"name": "a{[{[b"} ', "STAT", {"name": "a{[{[b", **STAT}),
+    (b'STAT {"name": "\\"[{{{"}', "STAT", {"name": '"[{{{', **STAT}),
     (b"GET a b.txt", "GET", {"name": "a b.txt", **GET}),
     (b'GET {"name": "a", "offset": 10}', "GET", {"name": "a", **GET, "offset": 10}),
     (b'GET {"name":"a","length":0}', "GET", {"name": "a", **GET, "length": 0}),
@@ -76,7 +86,17 @@ READ = [
         "PUT",
         {"name": "a", "size": 0, **PUT, "exists": "rename"},
     ),
+    (b'PUT {"name": "a", "size": 1, "exists": null, "sha256": null}', "PUT", {"name": "a", "size": 1, **PUT}),
+    (
+        b'PUT {"name": "a", "size": 9, "upload": "3f9c", "offset": 4, "length": 5}',
+        "PUT",
+        {"name": "a", "size": 9, **PUT, "upload": "3f9c", "offset": 4, "length": 5},
+    ),
+    (b'PUT {"name": "a", "size": 9, "length": 0}', "PUT", {"name": "a", "size": 9, **PUT, "length": 0}),
+    (b'STAT {"upload": "3f9c"}', "STAT", {"name": None, "upload": "3f9c"}),
+    (b'STAT {"upload": "3f9c", "name": null}', "STAT", {"name": None, "upload": "3f9c"}),
     (b"DELETE a", "DELETE", {"name": "a", **DELETE}),
+    (b'DELETE {"upload": "3f9c"}', "DELETE", {"name": None, **DELETE, "upload": "3f9c"}),
     (b"CANCEL 12", "CANCEL", {"id": 12}),
     (b'CANCEL {"id": 12}', "CANCEL", {"id": 12}),
     (b"AUTH s3cret token", "AUTH", {"token": "s3cret token"}),
@@ -143,19 +163,28 @@ REFUSED = [
     (b'GET {"name": "a", "via": "tcp"}', "bad-request"),
     (b'LIST {"limit": 0}', "bad-range"),
     (b'LIST {"limit": 10001}', "bad-range"),
-    (b'STAT {"upload": "abc"}', "bad-request"),
+    (b"STAT", "bad-request"),
+    (b"STAT {}", "bad-request"),
+    (b'STAT {"upload": 5}', "bad-request"),
+    (b'STAT {"name": "a", "upload": "x"}', "bad-request"),
     (b"PUT a", "bad-request"),
     (b'PUT {"name": "a"}', "bad-request"),
     (b'PUT {"size": 1}', "bad-request"),
     (b'PUT {"name": "a", "size": -1}', "bad-range"),
     (b'PUT {"name": "a", "size": 1, "exists": "overwrite"}', "bad-request"),
-    (b'PUT {"name": "a", "size": 1, "exists": null}', "bad-request"),
     (b'PUT {"name": "a", "size": 1, "sha256": "abc"}', "bad-request"),
     (b'PUT {"name": "a", "size": 1, "sha256": "%s"}' % (b"g" * 64), "bad-request"),
     (b'PUT {"name": "a", "size": 1, "sha256": 5}', "bad-request"),
-    (b'PUT {"name": "a", "size": 1, "offset": 1}', "bad-request"),
-    (b'PUT {"name": "a", "size": 1, "upload": "x"}', "bad-request"),
-    (b'DELETE {"upload": "x"}', "bad-request"),
+    (b'PUT {"name": "a", "size": 1, "offset": null}', "bad-request"),
+    (b'PUT {"name": "a", "size": 1, "offset": "1"}', "bad-request"),
+    (b'PUT {"name": "a", "size": 1, "offset": -1}', "bad-range"),
+    (b'PUT {"name": "a", "size": 1, "length": -1}', "bad-range"),
+    (b'PUT {"name": "a", "size": 1, "length": true}', "bad-request"),
+    (b'PUT {"name": "a", "size": 1, "upload": 5}', "bad-request"),
+    (b'PUT {"size": 1, "upload": "x"}', "bad-request"),
+    (b"DELETE", "bad-request"),
+    (b"DELETE {}", "bad-request"),
+    (b'DELETE {"name": "a", "upload": "x"}', "bad-request"),
     (b"CANCEL", "bad-request"),
     (b"CANCEL x", "bad-request"),
     (b"CANCEL +1", "bad-request"),
@@ -268,6 +297,12 @@ def test_a_written_get_is_read_as_it_was(name: str, offset: int, length: int, et
     assert fields == {**GET, "name": name, "offset": offset, "length": length, "etag": etag}
 
 
+@given(name=TEXT, upload=TEXT, size=NUMBER, offset=NUMBER, length=NUMBER)
+def test_a_written_put_is_read_as_it_was(name: str, upload: str, size: int, offset: int, length: int) -> None:
+    given = {"name": name, "upload": upload, "size": size, "offset": offset, "length": length}
+    assert parse_request(request_line("PUT", **given)[:-1]).fields == {**PUT, **given}
+
+
 @given(st.integers(1, 1 << 30), st.floats(0.001, 3600))
 def test_a_written_pace_is_read_as_it_was(chunk: int, pause: float) -> None:
     pace = Pace(chunk, pause)
@@ -276,7 +311,7 @@ def test_a_written_pace_is_read_as_it_was(chunk: int, pause: float) -> None:
 
 @given(TEXT.filter(lambda name: not name.startswith("{") and "\n" not in name))
 def test_a_plain_argument_is_read_as_the_name_it_is(name: str) -> None:
-    assert parse_request(b"STAT " + name.encode()).fields == {"name": name}
+    assert parse_request(b"STAT " + name.encode()).fields == {"name": name, **STAT}
 
 
 ANY_TEXT = st.text(st.characters(), max_size=30)

@@ -1,5 +1,6 @@
 """What moves and who watches: transfers, counts, and the lines that a watcher gets."""
 
+import contextlib
 import itertools
 import threading
 import time
@@ -94,6 +95,114 @@ def test_a_transfer_is_stopped_once_and_not_after_its_end(registry: Registry) ->
     assert closed.close() == ""
     assert not closed.stop("cancelled")
     closed.check()
+
+
+def start_upload(registry: Registry, upload: str = "u", **facts: Any) -> Transfer:
+    return start(registry, direction="upload", upload=upload, **facts)
+
+
+def test_an_upload_waits_for_its_next_part_and_goes_on_in_another_thread(
+    registry: Registry, events: Events
+) -> None:
+    woken: list[str] = []
+    other, transfer = start_upload(registry, "other"), start_upload(registry, wake=lambda: woken.append("1"))
+    assert registry.go_on("u", "ClientThread-2", lambda: woken.append("2")) is None
+    transfer.advance(10)
+    assert transfer.wait() == ""
+    row = transfer.row(time.monotonic())
+    assert (row["state"], row["done"], other.row(time.monotonic())["state"]) == ("waiting", 10, "running")
+    assert registry.go_on("unknown", "ClientThread-2", lambda: None) is None
+    assert registry.go_on("u", "ClientThread-2", lambda: woken.append("2")) is transfer
+    row = transfer.row(time.monotonic())
+    assert (row["state"], row["thread"]) == ("running", "ClientThread-2")
+    assert registry.go_on("u", "ClientThread-3", lambda: None) is None
+    registry.cancel(transfer.id)
+    assert woken == ["2"]
+    assert len(events.of(TransferStarted)) == 2
+
+
+def test_an_upload_that_goes_on_later_begins_with_what_is_there(registry: Registry, events: Events) -> None:
+    transfer = start_upload(registry, done=600)
+    transfer.advance(100)
+    registry.finish(transfer, "aborted", "disconnected")
+    (started,) = events.of(TransferStarted)
+    assert (started.upload, started.done, started.length) == ("u", 600, 1000)
+    assert events.of(TransferFinished)[0].done == 700
+    with registry.watching() as watcher:
+        assert line_of(watcher)["status"]["received"] == 100
+
+
+def test_what_waits_too_long_gets_its_ending_and_what_runs_does_not(
+    registry: Registry, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    running, old, young = (start_upload(registry, name, begun=100.0) for name in ("r", "o", "y"))
+    old.wait()
+    now[0] = 150.0
+    young.wait()
+    registry.end_waiting(60, "aborted", "disconnected")
+    assert events.of(TransferFinished) == []
+    now[0] = 160.0
+    registry.end_waiting(60, "aborted", "disconnected")
+    (ended,) = events.of(TransferFinished)
+    assert (ended.id, ended.outcome, ended.error, ended.seconds) == (old.id, "aborted", "disconnected", 60.0)
+    assert registry.live() == [running, young]
+    assert registry.go_on("o", "ClientThread-2", lambda: None) is None
+    assert not old.stop("cancelled")
+
+
+def test_a_cancel_ends_an_upload_that_waits_at_once(registry: Registry, events: Events) -> None:
+    transfer = start_upload(registry)
+    transfer.wait()
+    assert registry.cancel(transfer.id) == "u"
+    assert [event.outcome for event in events.of(TransferFinished)] == ["cancelled"]
+    assert registry.live() == []
+    with pytest.raises(ErrorReply):
+        registry.cancel(transfer.id)
+    assert registry.cancel(start(registry).id) == ""
+
+
+def test_an_upload_that_was_stopped_does_not_wait(registry: Registry, events: Events) -> None:
+    transfer = start_upload(registry)
+    registry.cancel_upload("u")
+    assert transfer.wait() == "cancelled"
+    assert transfer.waiting_since is None
+    assert registry.live() == [transfer]
+    registry.cancel_upload("u")
+    registry.cancel_upload("unknown")
+    assert events.of(TransferFinished) == []
+
+
+def test_each_upload_gets_one_ending_whoever_asks_first(registry: Registry, events: Events) -> None:
+    """Parts that come and go, cancels and impatience, all at once."""
+    uploads = [start_upload(registry, f"{number}") for number in range(200)]
+
+    def part(transfer: Transfer) -> None:
+        if transfer.wait():
+            registry.finish(transfer, "cancelled")
+        elif again := registry.go_on(transfer.upload, "ClientThread-2", lambda: None):
+            assert again is transfer
+            transfer.close()
+            registry.finish(transfer, "complete")
+
+    def cancel(transfer: Transfer) -> None:
+        with contextlib.suppress(ErrorReply):
+            registry.cancel(transfer.id)
+
+    works = [
+        lambda: [part(transfer) for transfer in uploads],
+        lambda: [cancel(transfer) for transfer in uploads],
+        lambda: [registry.end_waiting(0, "aborted", "disconnected") for _ in uploads],
+    ]
+    threads = [threading.Thread(target=work) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    registry.end_waiting(0, "aborted", "disconnected")
+    assert registry.live() == []
+    assert sorted(event.id for event in events.of(TransferFinished)) == [t.id for t in uploads]
 
 
 def test_a_sleep_ends_when_the_transfer_is_stopped(registry: Registry) -> None:

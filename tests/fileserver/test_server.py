@@ -27,7 +27,7 @@ from fileserver.events import (
     TransferStarted,
 )
 from fileserver.server import FileServer, _is_loopback, address_text
-from fileserver.session import GUEST, Grant, Limits
+from fileserver.service import GUEST, Grant, Limits
 from fileserver.storage import PARTIALS, Storage
 from tests.servers import Peer, Running, numbered_bytes, parsed, run_server, sha256, talk, wait_until
 
@@ -253,7 +253,8 @@ def test_a_storm_of_clients_that_end_in_every_way_has_one_ending_for_each_beginn
                 assert event.id in begun
         assert running.server.registry.live() == []
     assert len(os.listdir(tmp_path / "new")) == 25
-    assert os.listdir(tmp_path / PARTIALS) == []
+    # Those 25 that broke can be gone on with.
+    assert len(os.listdir(tmp_path / PARTIALS)) == 2 * 25
 
 
 # --- limits

@@ -18,7 +18,7 @@ from fileserver import registry as registry_module
 from fileserver import session as session_module
 from fileserver.events import FileDeleted, FileHashed, FilePublished, TransferStarted, TransferVerified
 from fileserver.protocol import VERBS
-from fileserver.session import GUEST, Grant, Limits
+from fileserver.service import GUEST, Grant, Limits
 from fileserver.storage import Storage
 from tests.servers import Peer, Running, numbered_bytes, request, run_server, sha256, wait_until
 
@@ -124,11 +124,17 @@ REFUSED = [
     (b"STAT missing\n", "not-found"),
     (b"STAT folder\n", "not-a-file"),
     (b"STAT ../secret.txt\n", "bad-name"),
-    (b'STAT {"upload": "3f9c"}\n', "bad-request"),
+    (b"STAT\n", "bad-request"),
+    (b'STAT {"name": "a", "upload": "3f9c"}\n', "bad-request"),
+    (b'STAT {"upload": ""}\n', "not-found"),
+    (b'STAT {"upload": "3f9c"}\n', "not-found"),
+    (b'STAT {"upload": "../a"}\n', "not-found"),
     (b"DELETE missing\n", "not-found"),
     (b"DELETE folder\n", "not-a-file"),
     (b"DELETE ../secret.txt\n", "bad-name"),
-    (b'DELETE {"upload": "3f9c"}\n', "bad-request"),
+    (b'DELETE {"upload": ""}\n', "not-found"),
+    (b'DELETE {"upload": "3f9c"}\n', "not-found"),
+    (b'DELETE {"upload": "../a"}\n', "not-found"),
     (b"PUT a\n", "bad-request"),
     (b'PUT {"name": "a", "size": 1}\n', "exists"),
     (b'PUT {"name": "folder", "size": 1, "exists": "replace"}\n', "not-a-file"),
@@ -136,7 +142,10 @@ REFUSED = [
     (b'PUT {"name": "../b", "size": 1}\n', "bad-name"),
     (b'PUT {"name": "con.txt", "size": 1}\n', "bad-name"),
     (b'PUT {"name": "b", "size": 9223372036854775807}\n', "no-space"),
-    (b'PUT {"name": "b", "size": 1, "upload": "3f9c", "offset": 0}\n', "bad-request"),
+    (b'PUT {"name": "b", "size": 1, "upload": "", "offset": 0}\n', "not-found"),
+    (b'PUT {"name": "b", "size": 1, "upload": "3f9c", "offset": 0}\n', "not-found"),
+    (b'PUT {"name": "b", "size": 1, "upload": "../a", "offset": 0}\n', "not-found"),
+    (b'PUT {"name": "b", "size": 1, "offset": 1}\n', "offset"),
     (b'LIST {"limit": 10001}\n', "bad-range"),
     (b"CANCEL 99\n", "not-running"),
     (b"CANCEL x\n", "bad-request"),
@@ -718,14 +727,14 @@ def test_running_out_of_descriptors_is_internal_for_one_request_only(
     peer: Peer, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (folder / "a").write_bytes(b"x")
-    descend = Storage._descend
+    folder_of = Storage.folder
 
     def no_descriptor(*args: Any, **kwargs: Any) -> Any:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(Storage, "_descend", no_descriptor)
+    monkeypatch.setattr(Storage, "folder", no_descriptor)
     refusal = peer.refusal(b"GET a\n")
     assert refusal["code"] == "internal"
-    monkeypatch.setattr(Storage, "_descend", descend)
+    monkeypatch.setattr(Storage, "folder", folder_of)
     assert peer.ask("STAT", name="a")["size"] == 1
     assert "disk error" in caplog.text

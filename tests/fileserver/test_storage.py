@@ -1,15 +1,11 @@
 """The served folder, with ``dir_fd`` and without: what may be had, what may be made, and nothing outside."""
 
-import errno
 import hashlib
 import logging
 import os
 import shutil
-import stat
 import sys
 import threading
-import time
-from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fileserver.partials import Partials
 from fileserver.protocol import ErrorReply
-from fileserver.storage import HAS_DIR_FD, PARTIALS, FolderError, Storage, Upload
+from fileserver.storage import HAS_DIR_FD, PARTIALS, FolderError, Storage
 from tests.servers import sha256
 
 needs_links = pytest.mark.skipif(sys.platform == "win32", reason="Windows lets few people make links")
@@ -38,13 +35,14 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]
 
 
 def put(storage: Storage, name: str, data: bytes = b"new", exists: str = "fail") -> str:
-    upload = storage.begin_upload(name, len(data), exists)
+    uploads = Partials(storage)
+    upload = uploads.begin(name, len(data), exists, None)
     try:
         upload.write(memoryview(data))
-        return upload.publish().name
+        return upload.publish(exists).name
     finally:
         upload.close()
-        upload.discard()
+        uploads.forget(upload.id)
 
 
 def content(storage: Storage, name: str) -> bytes:
@@ -54,11 +52,6 @@ def content(storage: Storage, name: str) -> bytes:
 
 def names(storage: Storage, prefix: str = "", after: str = "") -> list[str]:
     return [entry.name for entry in storage.entries(prefix, after)]
-
-
-def partials(storage: Storage) -> list[str]:
-    folder = storage.root / PARTIALS
-    return sorted(os.listdir(folder)) if folder.exists() else []
 
 
 def code_of(call: Callable[[], Any]) -> str:
@@ -148,7 +141,7 @@ def test_an_unsafe_name_reaches_nothing(storage: Storage, name: str) -> None:
     (storage.root / "a" / ".b").write_text("hidden")
     for method in (storage.open, storage.stat, storage.delete):
         assert code_of(lambda: method(name)) == "bad-name"  # noqa: B023
-    assert code_of(lambda: storage.begin_upload(name, 1, "replace")) == "bad-name"
+    assert code_of(lambda: Partials(storage).begin(name, 1, "replace", None)) == "bad-name"
     assert (storage.root / ".hidden").exists()
     assert (storage.root / "a" / ".b").exists()
     assert (storage.root.parent / "secret.txt").read_text() == "outside"
@@ -170,7 +163,7 @@ def test_a_link_as_the_last_part_is_not_a_file(storage: Storage) -> None:
         (storage.root / name).symlink_to(target)
         for method in (storage.open, storage.stat, storage.delete):
             assert code_of(lambda: method(name)) == "not-a-file"  # noqa: B023
-        assert code_of(lambda: storage.begin_upload(name, 1, "replace")) == "not-a-file"  # noqa: B023
+        assert code_of(lambda: Partials(storage).begin(name, 1, "replace", None)) == "not-a-file"  # noqa: B023
         assert (storage.root / name).is_symlink()
     assert names(storage) == ["inside.txt"]
 
@@ -185,21 +178,9 @@ def test_a_link_on_the_way_leads_nowhere(storage: Storage) -> None:
         for method in (storage.open, storage.stat, storage.delete):
             assert code_of(lambda: method(name)) == "not-found"  # noqa: B023
     for exists in ("fail", "replace", "rename"):
-        assert code_of(lambda: storage.begin_upload("up/new.txt", 1, exists)) == "not-a-file"  # noqa: B023
+        assert code_of(lambda: Partials(storage).begin("up/new.txt", 1, exists, None)) == "not-a-file"  # noqa: B023
     assert names(storage) == ["real/a.txt"]
     assert sorted(os.listdir(storage.root.parent)) == ["secret.txt", "served"]
-
-
-@needs_links
-def test_a_folder_that_becomes_a_link_during_an_upload_leads_nowhere(storage: Storage) -> None:
-    upload = storage.begin_upload("sub/secret.txt", 3, "replace")
-    upload.write(memoryview(b"new"))
-    (storage.root / "sub").symlink_to("..")
-    assert code_of(upload.publish) == "not-found"
-    upload.close()
-    upload.discard()
-    assert (storage.root.parent / "secret.txt").read_text() == "outside"
-    assert partials(storage) == []
 
 
 @needs_fifo
@@ -392,278 +373,6 @@ def test_a_tree_as_deep_as_a_name_can_be_is_listed(storage: Storage) -> None:
     assert found == [deepest]
 
 
-# --- uploads
-
-
-def test_an_upload_is_nowhere_to_be_seen_before_it_is_published(storage: Storage) -> None:
-    upload = storage.begin_upload("new/a.txt", 6, "fail")
-    upload.write(memoryview(b"abc"))
-    assert names(storage) == []
-    assert code_of(lambda: storage.stat("new/a.txt")) == "not-found"
-    assert not (storage.root / "new").exists()
-    upload.write(memoryview(b"def"))
-    entry = upload.publish()
-    assert (entry.name, entry.size) == ("new/a.txt", 6)
-    assert storage.stat("new/a.txt") == entry
-    assert content(storage, "new/a.txt") == b"abcdef"
-    assert storage.sha256_of(entry) == sha256(b"abcdef") == upload.sha256
-    assert partials(storage) == []
-
-
-def test_a_discarded_upload_leaves_nothing(storage: Storage) -> None:
-    upload = storage.begin_upload("a", 3, "fail")
-    upload.write(memoryview(b"abc"))
-    assert len(partials(storage)) == 1
-    upload.close()
-    upload.discard()
-    upload.discard()
-    assert partials(storage) == []
-    assert names(storage) == []
-
-
-def test_a_discard_after_a_publish_takes_nothing_away(storage: Storage) -> None:
-    assert put(storage, "a", b"abc") == "a"
-    assert content(storage, "a") == b"abc"
-
-
-def test_exists_fail_refuses_at_the_start(storage: Storage) -> None:
-    put(storage, "a", b"old")
-    (storage.root / "folder").mkdir()
-    for name in ("a", "folder"):
-        assert code_of(lambda: storage.begin_upload(name, 1, "fail")) == "exists"  # noqa: B023
-    assert partials(storage) == []
-
-
-def test_exists_fail_refuses_again_at_the_end(storage: Storage) -> None:
-    first, second = (storage.begin_upload("a", 1, "fail") for _ in range(2))
-    for upload, data in ((first, b"1"), (second, b"2")):
-        upload.write(memoryview(data))
-    first.publish()
-    assert code_of(second.publish) == "exists"
-    second.close()
-    second.discard()
-    assert content(storage, "a") == b"1"
-    assert partials(storage) == []
-
-
-def test_exists_replace_puts_the_new_one_in_its_place(storage: Storage) -> None:
-    put(storage, "a", b"old")
-    before = storage.stat("a").etag
-    assert put(storage, "a", b"newer", "replace") == "a"
-    assert content(storage, "a") == b"newer"
-    assert storage.stat("a").etag != before
-    assert storage.sha256_of(storage.stat("a")) == sha256(b"newer")
-
-
-def test_exists_replace_makes_a_file_where_there_was_none(storage: Storage) -> None:
-    assert put(storage, "x/a", b"new", "replace") == "x/a"
-    assert content(storage, "x/a") == b"new"
-
-
-def test_exists_replace_never_takes_a_folder_away(storage: Storage) -> None:
-    upload = storage.begin_upload("a", 1, "replace")
-    upload.write(memoryview(b"1"))
-    (storage.root / "a").mkdir()
-    assert code_of(upload.publish) == "not-a-file"
-    upload.close()
-    upload.discard()
-    assert (storage.root / "a").is_dir()
-    assert code_of(lambda: storage.begin_upload("a", 1, "replace")) == "not-a-file"
-
-
-def test_exists_rename_takes_the_first_free_number(storage: Storage) -> None:
-    taken = [put(storage, "w/big.iso", b"%d" % n, "rename") for n in range(4)]
-    assert taken == ["w/big.iso", "w/big (1).iso", "w/big (2).iso", "w/big (3).iso"]
-    assert [content(storage, name) for name in taken] == [b"0", b"1", b"2", b"3"]
-    storage.delete("w/big (2).iso")
-    assert put(storage, "w/big.iso", b"x", "rename") == "w/big (2).iso"
-
-
-@pytest.mark.parametrize("linkless", [False, True])
-def test_of_many_uploads_of_one_name_each_gets_its_own(
-    storage: Storage, linkless: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if linkless:
-        monkeypatch.setattr(os, "link", _no_link)
-    published: list[str] = []
-    threads = [
-        threading.Thread(target=lambda n=n: published.append(put(storage, "a/b.txt", b"%d" % n, "rename")))
-        for n in range(20)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(set(published)) == 20
-    assert {content(storage, name) for name in published} == {b"%d" % n for n in range(20)}
-    assert sorted(names(storage)) == sorted(published)
-
-
-def test_of_many_uploads_of_one_name_with_exists_fail_one_wins(storage: Storage) -> None:
-    won: list[str] = []
-    lost: list[str] = []
-    uploads = [storage.begin_upload("a", 1, "fail") for _ in range(10)]
-
-    def end(upload: Upload) -> None:
-        upload.write(memoryview(b"x"))
-        try:
-            won.append(upload.publish().name)
-        except ErrorReply as refusal:
-            lost.append(refusal.code)
-        finally:
-            upload.close()
-            upload.discard()
-
-    threads = [threading.Thread(target=end, args=(upload,)) for upload in uploads]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert (won, lost) == (["a"], ["exists"] * 9)
-    assert partials(storage) == []
-
-
-def _no_link(*args: Any, **kwargs: Any) -> None:
-    raise OSError(errno.EPERM, "Operation not permitted")
-
-
-def test_where_links_are_not_to_be_had_a_file_is_renamed(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "link", _no_link)
-    assert put(storage, "x/a", b"1") == "x/a"
-    assert put(storage, "x/a", b"2", "rename") == "x/a (1)"
-    late = storage.begin_upload("x/b", 1, "fail")
-    late.write(memoryview(b"3"))
-    put(storage, "x/b", b"4")
-    assert code_of(late.publish) == "exists"
-    late.close()
-    late.discard()
-    assert [content(storage, name) for name in ("x/a", "x/a (1)", "x/b")] == [b"1", b"2", b"4"]
-    assert partials(storage) == []
-
-
-def test_an_upload_needs_a_portable_name(storage: Storage) -> None:
-    for name in ("a:b", "con", "nul.txt", "a.", "e\u0301"):
-        assert code_of(lambda: storage.begin_upload(name, 1, "fail")) == "bad-name"  # noqa: B023
-    assert not (storage.root / PARTIALS).exists()
-
-
-def test_an_upload_below_a_file_is_refused_at_the_start(storage: Storage) -> None:
-    put(storage, "a", b"file")
-    assert code_of(lambda: storage.begin_upload("a/b", 1, "fail")) == "not-a-file"
-
-
-Usage = namedtuple("Usage", "total used free")
-
-
-def test_no_room_is_told_before_the_first_byte(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100, 95, 5))
-    assert code_of(lambda: storage.begin_upload("a", 6, "fail")) == "no-space"
-    assert put(storage, "a", b"12345") == "a"
-
-
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [
-        (errno.ENOSPC, "no-space"),
-        (errno.EDQUOT, "no-space"),
-        (errno.EFBIG, "too-large"),
-        (errno.EIO, "internal"),
-        (errno.EROFS, "denied"),
-    ],
-)
-def test_a_disk_that_fails_in_the_middle_is_told_with_its_code(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch, number: int, code: str
-) -> None:
-    upload = storage.begin_upload("a", 6, "fail")
-
-    def write(fd: int, data: memoryview) -> int:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, "write", write)
-    assert code_of(lambda: upload.write(memoryview(b"abc"))) == code
-    monkeypatch.undo()
-    upload.close()
-    upload.discard()
-    assert partials(storage) == []
-
-
-def test_a_disk_that_takes_a_part_gets_the_rest(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:2]))
-    put(storage, "a", b"0123456789")
-    monkeypatch.undo()
-    assert content(storage, "a") == b"0123456789"
-
-
-def test_a_disk_that_fails_at_the_flush_publishes_nothing(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    upload = storage.begin_upload("a", 3, "fail")
-    upload.write(memoryview(b"abc"))
-
-    def fsync(fd: int) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    assert code_of(upload.publish) == "internal"
-    monkeypatch.undo()
-    upload.close()
-    upload.discard()
-    assert names(storage) == []
-    assert partials(storage) == []
-
-
-def test_file_and_folders_are_flushed_before_a_file_counts_as_published(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    flushed: list[int] = []
-    fsync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda fd: (flushed.append(os.fstat(fd).st_ino), fsync(fd)))
-    put(storage, "w/a", b"abc")
-    assert flushed.count((storage.root / "w" / "a").stat().st_ino) == 1
-    if storage._root_fd is not None:
-        assert (storage.root / "w").stat().st_ino in flushed
-        assert storage.root.stat().st_ino in flushed
-
-
-def test_a_folder_that_goes_between_its_making_and_the_link_is_made_again(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    link, tries = os.link, []
-
-    def once_without_folder(*args: Any, **kwargs: Any) -> None:
-        tries.append(1)
-        if len(tries) == 1:
-            os.rmdir(storage.root / "w")
-        link(*args, **kwargs)
-
-    monkeypatch.setattr(os, "link", once_without_folder)
-    assert put(storage, "w/a", b"abc") == "w/a"
-    assert len(tries) == 2
-
-
-def test_uploads_and_deletes_in_one_folder_do_not_disturb_each_other(storage: Storage) -> None:
-    failures: list[BaseException] = []
-
-    def work(number: int) -> None:
-        try:
-            for _ in range(20):
-                name = put(storage, f"shared/deep/{number}.txt", b"x")
-                storage.delete(name)
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
-    assert names(storage) == []
-
-
 # --- deleting
 
 
@@ -679,11 +388,14 @@ def test_a_delete_takes_the_file_and_the_folders_that_it_leaves_empty(storage: S
     assert code_of(lambda: storage.delete("a/d.txt")) == "not-found"
 
 
-def test_a_delete_leaves_a_folder_with_hidden_things(storage: Storage) -> None:
+def test_a_delete_leaves_a_folder_with_hidden_things(
+    storage: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
     put(storage, "a/b")
     (storage.root / "a" / ".keep").write_bytes(b"")
     storage.delete("a/b")
     assert (storage.root / "a" / ".keep").exists()
+    assert caplog.records == []
 
 
 def test_a_hash_is_known_for_one_state_of_a_file_only(storage: Storage) -> None:
@@ -698,38 +410,7 @@ def test_a_hash_is_known_for_one_state_of_a_file_only(storage: Storage) -> None:
     assert storage.sha256_of(entry) is None
 
 
-# --- sweeping, and the folder itself
-
-
-def test_a_sweep_removes_old_partial_files_and_no_others(storage: Storage) -> None:
-    young, old = (storage.begin_upload(name, 1, "fail") for name in ("young", "old"))
-    two_days_ago = time.time() - 2 * 86400
-    os.utime(storage.root / PARTIALS / old.id, (two_days_ago, two_days_ago))
-    put(storage, "file")
-    os.utime(storage.root / "file", (two_days_ago, two_days_ago))
-    assert storage.sweep() == 1
-    assert partials(storage) == [young.id]
-    assert names(storage) == ["file"]
-    for upload in (young, old):
-        upload.close()
-        upload.discard()
-
-
-def test_a_sweep_of_a_folder_without_partial_files_is_nothing(storage: Storage) -> None:
-    assert storage.sweep() == 0
-    assert os.listdir(storage.root) == []
-
-
-@needs_links
-def test_partial_files_are_never_put_behind_a_link(storage: Storage) -> None:
-    outside = storage.root.parent / "elsewhere"
-    outside.mkdir()
-    (outside / "theirs").write_text("x")
-    os.utime(outside / "theirs", (1, 1))
-    (storage.root / PARTIALS).symlink_to(outside)
-    code_of(lambda: storage.begin_upload("a", 1, "fail"))
-    assert storage.sweep() == 0
-    assert os.listdir(outside) == ["theirs"]
+# --- the folder itself
 
 
 def test_a_folder_that_cannot_be_served_is_named_with_the_setting(tmp_path: Path) -> None:
@@ -737,13 +418,3 @@ def test_a_folder_that_cannot_be_served_is_named_with_the_setting(tmp_path: Path
     for name in ("missing", "file"):
         with pytest.raises(FolderError, match="FILES_DIRECTORY"):
             Storage(tmp_path / name)
-
-
-def test_a_partial_file_can_be_read_by_its_owner_as_any_file(storage: Storage) -> None:
-    old = os.umask(0o022)
-    try:
-        put(storage, "a")
-    finally:
-        os.umask(old)
-    if sys.platform != "win32":
-        assert stat.S_IMODE((storage.root / "a").stat().st_mode) == 0o644

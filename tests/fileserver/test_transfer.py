@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from fileserver import connection as connection_module
+from fileserver import partials as partials_module
 from fileserver import session as session_module
 from fileserver.connection import PeerGone, Stalled
 from fileserver.events import TransferFinished, TransferStarted
 from fileserver.pacing import Pace
 from fileserver.protocol import ErrorReply
 from fileserver.registry import Stopped
-from fileserver.session import GUEST, Grant, Limits
+from fileserver.service import GUEST, Grant, Limits
 from fileserver.storage import PARTIALS, OpenFile
 from fileserver.transfer import SMALL, WINDOW, FileChanged, ending_of
 from tests.servers import Peer, Running, numbered_bytes, request, run_server, sha256, wait_until
@@ -398,13 +399,13 @@ def test_a_cancelled_download_closes_without_end(
 # --- uploads
 
 
-def folder_of(running: Running) -> list[str]:
-    root = running.storage.root
-    partial = root / PARTIALS
-    left = os.listdir(partial) if partial.exists() else []
-    return sorted(
-        [name for name in os.listdir(root) if name != PARTIALS] + [f"partial {name}" for name in left]
-    )
+def files_of(running: Running) -> list[str]:
+    return sorted(set(os.listdir(running.storage.root)) - {PARTIALS})
+
+
+def partials_of(running: Running) -> list[str]:
+    folder = running.storage.root / PARTIALS
+    return sorted(os.listdir(folder)) if folder.exists() else []
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_536, 1_000_003])
@@ -418,10 +419,11 @@ def test_an_upload_arrives_whole_and_is_hashed(tmp_path: Path, size: int, use_di
         wanted = {"id": started["id"], "name": "w/a", "size": size, "sha256": sha256(data)}
         assert peer.end() == wanted
         assert (tmp_path / "w" / "a").read_bytes() == data
-        assert folder_of(running) == ["w"]
+        assert files_of(running) == ["w"]
         ending = running.events.ending(started["id"])
         assert (ending.outcome, ending.done) == ("complete", size)
         assert peer.is_usable()
+        assert partials_of(running) == []
 
 
 def test_an_upload_is_seen_by_nobody_before_it_is_whole(running: Running) -> None:
@@ -438,31 +440,33 @@ def test_an_upload_is_seen_by_nobody_before_it_is_whole(running: Running) -> Non
 
 @pytest.mark.parametrize("how", [Peer.close, Peer.reset])
 @pytest.mark.parametrize("exists", ["fail", "replace"])
-def test_an_upload_whose_peer_goes_leaves_neither_partial_nor_file(
+def test_an_upload_whose_peer_goes_leaves_no_file_and_keeps_what_came(
     running: Running, how: Callable[[Peer], None], exists: str
 ) -> None:
     if exists == "replace":
         (running.storage.root / "a").write_bytes(b"old")
     with running.peer() as peer:
-        peer.ask("PUT", name="a", size=1_000_000, exists=exists)
+        started = peer.ask("PUT", name="a", size=1_000_000, exists=exists)
         peer.send(bytes(400_000))
         wait_until(lambda: running.live().done > 0)
         how(peer)
     ending = running.events.ending(1)
     assert (ending.outcome, ending.error) == ("aborted", "disconnected")
-    wait_until(lambda: folder_of(running) == (["a"] if exists == "replace" else []))
+    assert files_of(running) == (["a"] if exists == "replace" else [])
+    assert partials_of(running) == [started["upload"], started["upload"] + ".json"]
     if exists == "replace":
         assert (running.storage.root / "a").read_bytes() == b"old"
 
 
 def test_an_upload_whose_peer_gives_nothing_stalls(tmp_path: Path) -> None:
     with run_server(tmp_path, limits=Limits(stall=0.1)) as running, running.peer() as peer:
-        peer.ask("PUT", name="a", size=10)
+        started = peer.ask("PUT", name="a", size=10)
         peer.send(b"123")
         ending = running.events.ending(1)
         assert (ending.outcome, ending.error, ending.done) == ("aborted", "stalled", 3)
         assert peer.rest() == b""
-        assert folder_of(running) == []
+        assert files_of(running) == []
+        assert partials_of(running) == [started["upload"], started["upload"] + ".json"]
 
 
 def test_a_cancelled_upload_leaves_nothing(running: Running) -> None:
@@ -473,7 +477,7 @@ def test_a_cancelled_upload_leaves_nothing(running: Running) -> None:
         assert peer.rest() == b""
         ending = running.events.ending(started["id"])
         assert (ending.outcome, ending.error) == ("cancelled", "")
-        wait_until(lambda: folder_of(running) == [])
+        assert files_of(running) == partials_of(running) == []
 
 
 def test_a_wrong_hash_is_a_checksum_error_and_nothing_is_kept(running: Running) -> None:
@@ -484,7 +488,7 @@ def test_a_wrong_hash_is_a_checksum_error_and_nothing_is_kept(running: Running) 
         assert peer.rest() == b""
     ending = running.events.ending(1)
     assert (ending.outcome, ending.error) == ("failed", "checksum")
-    assert folder_of(running) == []
+    assert files_of(running) == partials_of(running) == []
 
 
 def test_a_disk_that_fills_up_in_the_middle_is_told_and_nothing_is_kept(
@@ -506,28 +510,25 @@ def test_a_disk_that_fills_up_in_the_middle_is_told_and_nothing_is_kept(
     ending = running.events.ending(1)
     assert (ending.outcome, ending.error) == ("failed", "no-space")
     monkeypatch.undo()
-    assert folder_of(running) == []
+    assert files_of(running) == partials_of(running) == []
 
 
-@pytest.mark.parametrize("linkless", [False, True])
+@pytest.mark.parametrize("renameat2", [True, False])
 def test_a_name_that_is_taken_during_the_upload_is_refused_at_the_end(
-    running: Running, linkless: bool, monkeypatch: pytest.MonkeyPatch
+    running: Running, renameat2: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if linkless:
-
-        def no_link(*args: object, **kwargs: object) -> None:
-            raise OSError(errno.EPERM, "Operation not permitted")
-
-        monkeypatch.setattr(os, "link", no_link)
+    if not renameat2:
+        monkeypatch.setattr(partials_module, "_renameat2", None)
     with running.peer() as peer:
-        peer.ask("PUT", name="a", size=3)
+        started = peer.ask("PUT", name="a", size=3)
         (running.storage.root / "a").write_bytes(b"other")
         peer.send(b"abc")
         assert peer.err()["code"] == "exists"
         assert peer.rest() == b""
     assert running.events.ending(1).error == "exists"
     assert (running.storage.root / "a").read_bytes() == b"other"
-    assert folder_of(running) == ["a"]
+    assert files_of(running) == ["a"]
+    assert partials_of(running) == [started["upload"], started["upload"] + ".json"]
 
 
 # --- names of endings

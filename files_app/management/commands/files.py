@@ -1,5 +1,7 @@
 """``manage.py files``: what can be had."""
 
+import os
+import sys
 from argparse import ArgumentParser
 from typing import Any
 
@@ -25,8 +27,12 @@ class Command(BaseCommand):
         with file_server(options) as client:
             entries = list(client.files(options["prefix"]))
         if not console.is_terminal:  # for other programs: bytes, Unix time, name
-            for entry in entries:
-                self.stdout.write(f"{entry['size']}\t{entry['mtime']:.0f}\t{entry['name']}")
+            try:
+                for entry in entries:
+                    self.stdout.write(f"{entry['size']}\t{entry['mtime']:.0f}\t{entry['name']}")
+                self.stdout.flush()
+            except BrokenPipeError:  # the other program has seen enough
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
         table = Table(box=None, header_style="bold")
         table.add_column("Name", overflow="fold")

@@ -27,7 +27,7 @@ from files_app.recorder import Recorder
 from fileserver.events import Event
 from fileserver.pacing import SLOW_MOTION, Pace
 from fileserver.server import FileServer, address_text
-from fileserver.session import Limits
+from fileserver.service import Limits
 from fileserver.storage import FolderError, Storage
 
 
@@ -97,6 +97,7 @@ def running(options: dict[str, Any], on_hurry: Callable[[Callable[[], None]], No
         max_clients=options["max_clients"],
         max_clients_per_address=settings.MAX_CLIENTS_PER_ADDRESS,
         max_upload_size=settings.MAX_UPLOAD_SIZE,
+        keep_partial=settings.PARTIAL_UPLOAD_HOURS * 3600,
     )
     with contextlib.ExitStack() as stack:
         try:

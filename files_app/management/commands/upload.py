@@ -1,24 +1,31 @@
-"""``manage.py upload``: files to the file server, each checked by its hash."""
+"""``manage.py upload``: files and folders to the file server, each file checked by its hash."""
 
-import hashlib
+import os
 from argparse import ArgumentParser
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
 from files_app.options import add_server_address
+from files_app.send import Send, SendError
 from files_app.terminal import console, file_server, progress_bars
 from fileserver.client import Client
+from fileserver.protocol import BadReply, ErrorReply
+from fileserver.server import address_text
 
 
 class Command(BaseCommand):
-    help = "Uploads files to the file server."
+    help = "Uploads files and folders to the file server; what broke off goes on where it was."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("paths", nargs="+", metavar="PATH", type=Path)
-        parser.add_argument("--as", dest="name", help="the name it gets there (one file only)")
+        parser.add_argument(
+            "paths", nargs="+", metavar="PATH", type=Path, help="files, and folders with all in them"
+        )
+        parser.add_argument("--as", dest="name", help="the name it gets there (one PATH only)")
         parser.add_argument(
             "--exists",
             choices=("fail", "replace", "rename"),
@@ -28,51 +35,60 @@ class Command(BaseCommand):
         add_server_address(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        paths: list[Path] = options["paths"]
-        if options["name"] and len(paths) > 1:
-            raise CommandError("--as can name one file only.")
-        for path in paths:
-            _require_file(path)
-        with file_server(options) as client:
-            for path in paths:
-                self._upload(client, path, options["name"] or path.name, options["exists"])
+        if options["name"] and len(options["paths"]) > 1:
+            raise CommandError("--as can name one PATH only.")
+        files = [pair for path in options["paths"] for pair in _files_in(path, options["name"])]
+        if not files:
+            raise CommandError("There is no file in what was named.")
+        with file_server(options) as client:  # if nobody is there at all, it is said at once
+            client.request("PING")
+        failed = [path for path, name in files if not self._upload(path, name, options)]
+        if failed:
+            raise CommandError(f"{len(failed)} of {len(files)} files could not be uploaded.")
 
-    def _upload(self, client: Client, path: Path, name: str, exists: str) -> None:
+    def _upload(self, path: Path, name: str, options: dict[str, Any]) -> bool:
+        connect = partial(Client, options["host"], options["port"])
+        server = address_text(options["host"], options["port"])
         try:
-            source = path.open("rb")
+            with progress_bars() as bars:
+                send = Send(connect, server, path, name, options["exists"])
+                bar = bars.add_task(name, total=path.stat().st_size)
+                stored = send.run(lambda done: bars.update(bar, completed=done))
+        except ErrorReply as error:
+            self.stderr.write(error.message)
+        except SendError as error:
+            self.stderr.write(str(error))
+        except BadReply:
+            self.stderr.write(f"What answers at {server} is no file server.")
         except OSError as error:
-            raise CommandError(f"{path} cannot be read: {error.strerror}.") from None
-        with source, progress_bars() as bars:
-            size = path.stat().st_size
-            bar = bars.add_task(name, total=size)
-            hashing = _HashingReader(source)
-            done = client.put(name, hashing, size, exists=exists, progress=lambda n: bars.advance(bar, n))
-        if done["sha256"] != hashing.sha256:
-            raise CommandError(f"{path} was changed while it was sent, or arrived wrong: upload it again.")
-        console.print(f"{path} is there as {done['name']}", markup=False, highlight=False, soft_wrap=True)
+            self.stderr.write(f"{path} cannot be read: {error.strerror or error}.")
+        except KeyboardInterrupt:
+            message = f"{path} was stopped: the same command goes on with it within a day."
+            raise CommandError(message, returncode=130) from None
+        else:
+            console.print(f"{path} is there as {stored}", markup=False, highlight=False, soft_wrap=True)
+            return True
+        return False
 
 
-def _require_file(path: Path) -> None:
+def _files_in(path: Path, name: str | None) -> Iterator[tuple[Path, str]]:
+    """Each file to send, with the name that it is to get; folders keep their structure."""
+    top = name or path.resolve().name
     try:
-        if path.is_file():
-            return
-        raise CommandError(f"{path} is {'not a file' if path.exists() else 'not there'}.")
+        is_folder = path.is_dir()
+        if not is_folder and not path.is_file():
+            raise CommandError(
+                f"{path} is {'neither a file nor a folder' if path.exists() else 'not there'}."
+            )
     except OSError as error:
         raise CommandError(f"{path} cannot be read: {error.strerror}.") from None
-
-
-class _HashingReader:
-    """Hashes what is read through it."""
-
-    def __init__(self, source: BinaryIO) -> None:
-        self._source = source
-        self._hash = hashlib.sha256()
-
-    def read(self, size: int) -> bytes:
-        data = self._source.read(size)
-        self._hash.update(data)
-        return data
-
-    @property
-    def sha256(self) -> str:
-        return self._hash.hexdigest()
+    if not is_folder:
+        yield path, top
+        return
+    for folder, folders, names in os.walk(path):
+        # Hidden things are not served; links would bring what lies elsewhere.
+        folders[:] = sorted(part for part in folders if not part.startswith("."))
+        for part in sorted(names):
+            file = Path(folder, part)
+            if not part.startswith(".") and file.is_file() and not file.is_symlink():
+                yield file, f"{top}/{file.relative_to(path).as_posix()}"

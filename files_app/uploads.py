@@ -1,0 +1,288 @@
+"""tus 1.0 (https://tus.io/protocols/resumable-upload): uploads that go on after any break.
+
+A thin coat over ``PUT``: each PATCH is one part of an upload of the file server, which alone knows how far it
+is. So an upload is one live row and one row in the history, however many parts, breaks and restarts it takes.
+"""
+
+import base64
+import hashlib
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import IO, Any
+from urllib.parse import quote
+
+from django.conf import settings
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.http import http_date
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST
+
+from files_app.access import relay_token, require_own_page
+from files_app.bodies import PIECE, body_of, length_of, number_in
+from files_app.relay import (
+    HTTP_STATUS,
+    Offline,
+    answers_in_sentences,
+    connect,
+    sentence,
+    server_address,
+    speaking_for,
+)
+from fileserver.client import Client, Incomplete
+from fileserver.protocol import BadReply, ErrorReply
+
+VERSION = "1.0.0"
+EXTENSIONS = "creation,creation-with-upload,termination,expiration,checksum"
+ALGORITHMS = {"sha1": hashlib.sha1, "sha256": hashlib.sha256}
+PART_TYPE = "application/offset+octet-stream"
+IN_MEMORY = 1 << 20  # bytes of a part with a checksum; a longer one waits in a temporary file
+# Where tus wants another status than the rest of the site.
+STATUSES = {"busy": 423, "offset": 409, "bad-range": 400}
+
+Method = Callable[..., Awaitable[HttpResponse]]
+
+
+class Refused(Exception):
+    """Answered with a status, a sentence, and headers."""
+
+    def __init__(self, status: int, message: str, **headers: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers
+
+
+def _speaks_tus(methods: dict[str, Method]) -> Any:
+    """A view of these methods, with the versions and the errors of tus."""
+
+    @answers_in_sentences
+    async def answer(request: HttpRequest, **names: str) -> HttpResponseBase:
+        method = request.headers.get("X-HTTP-Method-Override", request.method or "")
+        try:
+            return await _answer(methods, method, request, **names)
+        except Refused as error:
+            response = sentence(request, error.status, str(error))
+            for header, value in error.headers.items():
+                response[header] = value
+            return response
+
+    @csrf_exempt  # what changes something asks for more than a token: see require_own_page
+    async def view(request: HttpRequest, **names: str) -> HttpResponseBase:
+        response: HttpResponseBase = await answer(request, **names)
+        response["Tus-Resumable"] = VERSION
+        return response
+
+    return view
+
+
+async def _answer(
+    methods: dict[str, Method], method: str, request: HttpRequest, **names: str
+) -> HttpResponse:
+    if method == "OPTIONS":
+        return _options()
+    if method not in methods:
+        raise Refused(405, f"{method} is not possible here.", Allow=", ".join(["OPTIONS", *methods]))
+    if request.headers.get("Tus-Resumable") != VERSION:
+        raise Refused(412, f"This server speaks tus {VERSION}.", **{"Tus-Version": VERSION})
+    if method != "HEAD":
+        require_own_page(request)
+    try:
+        return await methods[method](request, **names)
+    except ErrorReply as error:
+        if error.code == "exists":
+            # The other 409 of tus, a wrong offset, is one to try again.
+            raise Refused(409, error.message, Conflict="exists") from error
+        if error.code in STATUSES:
+            raise Refused(STATUSES[error.code], error.message) from error
+        raise
+
+
+def _options() -> HttpResponse:
+    headers = {
+        "Tus-Version": VERSION,
+        "Tus-Extension": EXTENSIONS,
+        "Tus-Checksum-Algorithm": ",".join(ALGORITHMS),
+    }
+    if settings.MAX_UPLOAD_SIZE:
+        headers["Tus-Max-Size"] = str(settings.MAX_UPLOAD_SIZE)
+    return HttpResponse(status=204, headers=headers)
+
+
+# --- the methods
+
+
+async def _create(request: HttpRequest) -> HttpResponse:
+    size, metadata = _number(request, "Upload-Length"), _metadata(request)
+    if settings.MAX_UPLOAD_SIZE and size > settings.MAX_UPLOAD_SIZE:
+        raise Refused(413, f"The file has {size} bytes; the limit is {settings.MAX_UPLOAD_SIZE}.")
+    if not metadata.get("filename"):
+        raise Refused(400, "Upload-Metadata must have a filename.")
+    length = (length_of(request) or 0) if request.headers.get("Content-Type") == PART_TYPE else 0
+    _require_fitting(length, size)
+    async with _checked_body(request, length) as body, await connect() as client:
+        fields = {"exists": metadata.get("exists"), "length": length, **speaking_for(request)}
+        end = await client.put(metadata["filename"], size, body, **fields)
+    response = _progress(201, end, size)
+    response["Location"] = reverse("upload", args=[client.upload])
+    return response
+
+
+async def _look(request: HttpRequest, upload_id: str) -> HttpResponse:
+    # Clients take most refusals but 423 for the end of the upload, and begin again from nothing.
+    try:
+        state = await _state_of(upload_id)
+    except ErrorReply as error:
+        if HTTP_STATUS.get(error.code, 502) < 500:
+            raise
+        raise Refused(423, error.message) from error
+    except Offline as error:
+        raise Refused(423, str(error)) from error
+    except (ConnectionError, TimeoutError, BadReply) as error:
+        raise Refused(423, "The file server broke off the connection; try again.") from error
+    response = _progress(200, state, state["size"])
+    response["Upload-Length"] = str(state["size"])
+    response["Upload-Metadata"] = "filename " + base64.b64encode(state["name"].encode()).decode()
+    return response
+
+
+async def _append(request: HttpRequest, upload_id: str) -> HttpResponse:
+    if request.headers.get("Content-Type") != PART_TYPE:
+        raise Refused(415, f"A part must have the Content-Type {PART_TYPE}.")
+    offset, length = _number(request, "Upload-Offset"), length_of(request)
+    if length is None:
+        raise Refused(411, "A part must say how long it is (Content-Length).")
+    async with _checked_body(request, length) as body, await connect() as client:
+        state = await client.request("STAT", upload=upload_id)
+        if offset == state["offset"]:
+            _require_fitting(length, state["size"] - offset)
+        part = {"upload": upload_id, "offset": offset, "length": length}
+        part["exists"] = request.headers.get("Upload-Exists")
+        try:
+            end = await client.put(state["name"], state["size"], body, **part, **speaking_for(request))
+        except Incomplete:
+            await _require_there(upload_id)
+            raise
+    return _progress(204, end, state["size"])
+
+
+def _require_fitting(length: int, missing: int) -> None:
+    if length > missing:
+        raise Refused(413, f"The part has {length} bytes, but only {missing} are missing.")
+
+
+async def _require_there(upload_id: str) -> None:
+    """Raise if an upload was given up, by somebody else: clients must not begin it again by themselves."""
+    try:
+        await _state_of(upload_id)
+    except ErrorReply as error:
+        if error.code == "not-found":
+            raise Refused(410, "The upload was cancelled; nothing of it was kept.") from error
+
+
+async def _state_of(upload_id: str) -> dict[str, Any]:
+    async with await connect() as client:
+        return await client.request("STAT", upload=upload_id)
+
+
+async def _terminate(request: HttpRequest, upload_id: str) -> HttpResponse:
+    async with await connect() as client:
+        await client.request("DELETE", upload=upload_id, **speaking_for(request))
+    return HttpResponse(status=204)
+
+
+def _progress(status: int, state: dict[str, Any], size: int) -> HttpResponse:
+    """``state`` is an ``END`` or a ``STAT``: without an offset the file is published, under ``name``."""
+    response = HttpResponse(status=status, headers={"Cache-Control": "no-store"})
+    response["Upload-Offset"] = str(state.get("offset", size))
+    if "expires" in state:
+        response["Upload-Expires"] = http_date(state["expires"])
+    if "offset" not in state or state.get("published"):
+        # Another name than was asked for, if that was taken and both were to be kept.
+        response["Stored-Name"] = quote(state.get("published") or state["name"])
+    return response
+
+
+# --- what a request says
+
+
+def _number(request: HttpRequest, header: str) -> int:
+    number = number_in(request.headers.get(header, ""))
+    if number is None:
+        raise Refused(400, f"{header} must be a number of bytes.")
+    return number
+
+
+def _metadata(request: HttpRequest) -> dict[str, str]:
+    """``Upload-Metadata``: pairs of a key and a value in Base64, with commas between them."""
+    found = {}
+    try:
+        for pair in filter(None, request.headers.get("Upload-Metadata", "").split(",")):
+            key, _, value = pair.strip().partition(" ")
+            found[key] = base64.b64decode(value, validate=True).decode("utf-8")
+    except ValueError:  # of Base64 as well as of UTF-8
+        raise Refused(400, "Upload-Metadata must be pairs of a key and a text in Base64.") from None
+    return found
+
+
+@asynccontextmanager
+async def _checked_body(request: HttpRequest, length: int) -> AsyncIterator[AsyncIterator[bytes]]:
+    """The bytes of a part. One with a checksum is gathered first: nothing of a wrong part may be kept."""
+    claim = request.headers.get("Upload-Checksum")
+    if claim is None:
+        yield body_of(request) if length else _nothing()
+        return
+    algorithm, _, expected = claim.partition(" ")
+    if algorithm not in ALGORITHMS:
+        raise Refused(400, f"A checksum must be one of {', '.join(ALGORITHMS)}.")
+    digest = ALGORITHMS[algorithm]()
+    with tempfile.SpooledTemporaryFile(IN_MEMORY) as part:
+        async for piece in body_of(request) if length else _nothing():
+            digest.update(piece)
+            part.write(piece)
+        if base64.b64encode(digest.digest()).decode() != expected:
+            raise Refused(460, "The part does not match its checksum; nothing of it was kept.")
+        part.seek(0)
+        yield _pieces(part)
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    for _ in ():
+        yield b""
+
+
+async def _pieces(file: IO[bytes]) -> AsyncIterator[bytes]:
+    while piece := file.read(PIECE):
+        yield piece
+
+
+# --- without scripts
+
+
+@csrf_exempt
+@require_POST
+def upload_form(request: HttpRequest) -> HttpResponse:
+    """A plain form, for browsers without scripts. Not async: taking it apart would hold up the others."""
+    try:
+        require_own_page(request)
+    except PermissionDenied as error:
+        return sentence(request, 403, str(error))
+    file = request.FILES.get("file")
+    if file is None or not file.name:
+        return sentence(request, 400, "No file was chosen.")
+    try:
+        with Client(settings.SERVER_HOST, settings.SERVER_PORT, token=relay_token()) as client:
+            exists = request.POST.get("exists") or "fail"
+            client.put(file.name, file, file.size or 0, exists=exists, **speaking_for(request))
+    except ErrorReply as error:
+        return sentence(request, HTTP_STATUS.get(error.code, 502), error.message)
+    except (OSError, BadReply):
+        return sentence(request, 503, f"The file server at {server_address()} cannot be reached; try again.")
+    return redirect("index")
+
+
+uploads = _speaks_tus({"POST": _create})
+upload = _speaks_tus({"HEAD": _look, "PATCH": _append, "DELETE": _terminate})

@@ -1,0 +1,83 @@
+"""What the handling of every verb stands on: the connection, what the client may do, its transfers.
+
+A handler belongs to one thread. Others may only ask it to ``wind_down``.
+"""
+
+import threading
+from typing import Any
+
+from fileserver import protocol
+from fileserver.connection import Connection, PeerGone
+from fileserver.events import Direction
+from fileserver.protocol import ErrorReply, Fields
+from fileserver.registry import Stopped, Transfer
+from fileserver.service import Grant, Service
+from fileserver.transfer import ending_of
+
+
+class Handler:
+    def __init__(self, connection: Connection, service: Service, thread: str, host: str) -> None:
+        self.connection = connection
+        self.host = host
+        self.service = service
+        self.thread = thread
+        self._grant: Grant | None = None
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._transferring = False
+
+    def wind_down(self) -> None:
+        """From any thread: take no further request; a transfer that runs may come to its end."""
+        with self._lock:
+            self._stopping = True
+            if not self._transferring:
+                self.connection.stop_reading()
+
+    @property
+    def grant(self) -> Grant:
+        if self._grant is None:
+            found = self.service.authorize(None, self.host)
+            self._grant = found or Grant(None, frozenset())
+        return self._grant
+
+    def _reply(self, **fields: Any) -> None:
+        self.connection.send(protocol.ok(**fields))
+
+    # --- transfers
+
+    def _start(self, direction: Direction, ask: Fields, **facts: Any) -> Transfer:
+        self._is_transferring()
+        return self.service.registry.start(
+            direction=direction,
+            name=ask["name"],
+            client=ask["client"] or self.connection.peer,
+            user=ask["user"] or self.grant.user,
+            via=ask["via"] or "tcp",
+            thread=self.thread,
+            wake=self.connection.wake,
+            **facts,
+        )
+
+    def _end(
+        self, transfer: Transfer, error: BaseException | None = None, verified: bool | None = None
+    ) -> None:
+        reason = transfer.close()
+        if reason and (error is None or isinstance(error, PeerGone)):
+            error = Stopped(reason)  # who stops a transfer ends its connection too
+        outcome, word = ending_of(error)
+        self.service.registry.finish(transfer, outcome, word, verified)
+        self._is_free()
+
+    def _is_transferring(self) -> None:
+        with self._lock:
+            if self._stopping:
+                raise ErrorReply("shutting-down", "The server is shutting down.")
+            self._transferring = True
+
+    def _is_free(self) -> None:
+        with self._lock:
+            self._transferring = False
+
+    def _check_stopping(self) -> None:
+        if self._stopping:
+            raise ErrorReply("shutting-down", "The server is shutting down.")

@@ -1,0 +1,504 @@
+"""Uploads that are not files yet: hidden partial files, which can be gone on with and are published at once.
+
+In the hidden folder lie, for each upload, ``<id>`` with the bytes that have come (its size *is* the offset)
+and ``<id>.json`` with what is to become of them. The last step of an upload is one rename of ``<id>`` to its
+name, so a crash leaves the whole file or none; what remains, a description without bytes, says under which
+name the upload has ended, for a client that did not hear it.
+"""
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+import stat
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from fileserver.names import BadName, check_portable, numbered, shown
+from fileserver.protocol import ErrorReply
+from fileserver.storage import PARTIALS, Entry, OpenFile, Place, Storage, entry_of, refuse
+
+log = logging.getLogger(__name__)
+
+KEEP_SECONDS = 24 * 3600.0  # that an upload is kept after its last byte
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+# A link in the hidden folder leads nowhere, and a FIFO there holds nobody up.
+_SAFE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_READ = os.O_RDONLY | _SAFE | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_APPEND = os.O_RDWR | os.O_APPEND | _SAFE | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_ID = re.compile(r"[0-9a-f]{32}")
+_DESCRIPTION = ".json"
+_DRAFT = ".draft"
+_MOST_NUMBERS = 10_000
+_HASHES_KEPT = 1000
+_RETRIES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What an upload is to become; ``final`` is the name that the last rename gives it, once decided."""
+
+    name: str
+    size: int
+    exists: str
+    sha256: str | None
+    final: str | None = None
+    hashed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Of an upload: ``offset`` bytes are here; ``published`` is its name if it is a file already."""
+
+    id: str
+    name: str
+    size: int
+    offset: int
+    published: str | None
+    sha256: str | None
+    expires: float  # Unix seconds
+
+
+class Partials:
+    """All uploads of one served folder. For any thread; each upload has one writer at a time."""
+
+    def __init__(self, storage: Storage, keep_seconds: float = KEEP_SECONDS) -> None:
+        self._storage = storage
+        self.keep_seconds = keep_seconds
+        self._lock = threading.Lock()
+        self._writing: set[str] = set()
+        self._given_up: set[str] = set()  # of those that are written: deleted as soon as their writer is done
+        # Of uploads between two parts: bytes hashed, and the hash so far. Without it all would be read again.
+        self._hashes: OrderedDict[str, tuple[int, Any]] = OrderedDict()
+
+    # --- for sessions
+
+    def begin(self, name: str, size: int, exists: str, sha256: str | None) -> "Upload":
+        """A new upload; refuses what cannot end well."""
+        try:
+            check_portable(name)
+        except BadName as error:
+            raise ErrorReply("bad-name", str(error)) from None
+        self._require_free(name, exists)
+        self._require_room(name, size)
+        upload_id = secrets.token_hex(16)
+        description = Description(name, size, exists, sha256)
+        with self._claimed(upload_id), self._folder(make=True, name=name) as folder:
+            fd = os.open(folder.child(upload_id), _CREATE, 0o666, dir_fd=folder.dir_fd)
+            try:
+                _write_description(folder, upload_id, description)
+            except BaseException:
+                os.close(fd)
+                _remove(folder, *_files_of(upload_id))
+                raise
+        return Upload(self, upload_id, fd, description, 0, hashlib.sha256())
+
+    def resume(self, upload_id: str, offset: int, check: Callable[[], None]) -> "Upload | State":
+        """Go on with an upload at ``offset``; its state if it has ended well by now.
+
+        ``busy`` while somebody else writes to it, ``offset`` with the right one; ``check`` may give up a long
+        look at what has come.
+        """
+        with self._claimed(upload_id), self._folder(upload_id) as folder:
+            description, state = self._look(folder, upload_id)
+            if offset != state.offset:
+                message = f"The server has {state.offset} bytes of this upload, not {offset}."
+                raise ErrorReply("offset", message, offset=state.offset)
+            if not state.published:
+                self._require_room(state.name, state.size - offset)
+                fd = _open(folder, upload_id, _APPEND)
+                try:
+                    digest = self._hash_so_far(upload_id, fd, offset, check)
+                except BaseException:
+                    os.close(fd)
+                    raise
+                return Upload(self, upload_id, fd, description, offset, digest)
+        self._release(upload_id)
+        return state
+
+    def state(self, upload_id: str) -> State:
+        """How far it is. Raises ``not-found`` for what never was, was deleted, or is too old."""
+        with self._folder(upload_id) as folder:
+            return self._look(folder, upload_id)[1]
+
+    def delete(self, upload_id: str) -> str:
+        """Throw an upload away, at the latest when its writer lets go of it; the name it was for."""
+        with self._folder(upload_id) as folder:
+            name = _described(folder, upload_id).name
+            with self._lock:
+                if upload_id in self._writing:
+                    self._given_up.add(upload_id)
+                    return name
+                self._writing.add(upload_id)
+            try:
+                _remove(folder, *_files_of(upload_id))
+            finally:
+                self._release(upload_id)
+        return name
+
+    def forget(self, upload_id: str) -> None:
+        """Keep nothing of an upload that was published and whose client knows it."""
+        with contextlib.suppress(ErrorReply, FileNotFoundError), self._folder(upload_id) as folder:
+            os.unlink(folder.child(upload_id + _DESCRIPTION), dir_fd=folder.dir_fd)
+
+    def sweep(self) -> int:
+        """Remove uploads that nobody has gone on with for long; how many they were."""
+        removed = 0
+        with contextlib.suppress(ErrorReply), self._folder() as folder:
+            files: dict[str, list[str]] = {}
+            for name in self._storage.names_in(folder):
+                files.setdefault(name.partition(".")[0], []).append(name)
+            for upload_id, names in files.items():
+                with contextlib.suppress(ErrorReply, OSError):  # one that is written, or cannot be removed
+                    removed += self._is_old(folder, names) and self._remove_old(folder, upload_id, names)
+        return removed
+
+    def _is_old(self, folder: Place, names: list[str]) -> bool:
+        newest = max(_lstat(folder, name).st_mtime for name in names)
+        return newest <= time.time() - self.keep_seconds
+
+    def _remove_old(self, folder: Place, upload_id: str, names: list[str]) -> bool:
+        with self._claimed(upload_id):
+            # Once more, now that nobody can go on with it.
+            is_old = self._is_old(folder, names)
+            if is_old:
+                _remove(folder, *names)
+        self._release(upload_id)
+        return is_old
+
+    # --- for uploads
+
+    def publish(self, upload: "Upload", exists: str) -> str:
+        """Give the partial file its name, at once and only if that may be taken; which name it got."""
+        with self._lock:
+            if upload.id in self._given_up:
+                raise ErrorReply("not-found", f"The upload of {shown(upload.name)} was given up.")
+        for name in _candidates(upload.name, exists):
+            with contextlib.suppress(FileExistsError):
+                self._publish_as(upload, name, exists)
+                return name
+        raise ErrorReply("exists", f"There is a file {shown(upload.name)} already.")
+
+    def _publish_as(self, upload: "Upload", name: str, exists: str) -> None:
+        # A folder that a delete has emptied is removed between our mkdir and our rename: once more.
+        for attempt in range(_RETRIES):
+            try:
+                with self._storage.at(name, make=True) as place, self._folder() as folder:
+                    _require_replaceable(place, name, exists)
+                    partial = Place(folder.dir_fd, folder.child(upload.id))
+                    partial.lstat()
+                    # From here on a description without its bytes means: published, under this name.
+                    described = replace(upload.description, final=name, hashed=upload.sha256)
+                    _write_description(folder, upload.id, described)
+                    (_rename if exists == "replace" else _rename_if_free)(partial, place)
+                    place.sync_folder()
+                    folder.sync_folder()
+                return
+            except ErrorReply as error:
+                if error.code != "not-found" or attempt == _RETRIES - 1:
+                    raise
+
+    def discard(self, upload: "Upload") -> None:
+        with contextlib.suppress(ErrorReply), self._folder() as folder:
+            _remove(folder, *_files_of(upload.id))
+
+    def let_go(self, upload: "Upload", digest: tuple[int, Any] | None) -> None:
+        """The writer is done with it, for now or for good; ``digest`` is the hash of so many bytes."""
+        with self._lock:
+            if digest is not None:
+                self._hashes[upload.id] = digest
+            if len(self._hashes) > _HASHES_KEPT:
+                self._hashes.popitem(last=False)
+        self._release(upload.id)
+
+    # --- beneath
+
+    def _require_room(self, name: str, size: int) -> None:
+        free = shutil.disk_usage(self._storage.root).free
+        if size > free:
+            raise ErrorReply("no-space", f"{shown(name)} needs {size} bytes, but only {free} are free.")
+
+    def _require_free(self, name: str, exists: str) -> None:
+        """Refuse at the start what the rename at the end would refuse."""
+        try:
+            with self._storage.at(name) as place:
+                _require_replaceable(place, name, exists)
+        except FileExistsError:
+            if exists == "fail":
+                raise ErrorReply("exists", f"There is a file {shown(name)} already.") from None
+        except ErrorReply as error:
+            if error.code != "not-found":
+                raise
+            if not isinstance(error.__cause__, FileNotFoundError):
+                message = f"{shown(name)} cannot be made: a part of its path is a file or a link."
+                raise ErrorReply("not-a-file", message) from None
+
+    @contextlib.contextmanager
+    def _claimed(self, upload_id: str) -> Iterator[None]:
+        """One writer at a time. It stays claimed, until ``let_go``, unless the block fails."""
+        with self._lock:
+            if upload_id in self._writing:
+                raise ErrorReply("busy", f"Somebody else is writing to the upload {upload_id}.")
+            self._writing.add(upload_id)
+        try:
+            yield
+        except BaseException:
+            self._release(upload_id)
+            raise
+
+    def _release(self, upload_id: str) -> None:
+        with self._lock:
+            if upload_id not in self._given_up:
+                self._writing.discard(upload_id)
+                return
+        with contextlib.suppress(ErrorReply), self._folder() as folder:
+            _remove(folder, *_files_of(upload_id))
+        with self._lock:
+            self._given_up.discard(upload_id)
+            self._writing.discard(upload_id)
+            self._hashes.pop(upload_id, None)
+
+    @contextlib.contextmanager
+    def _folder(
+        self, upload_id: str = "0" * 32, make: bool = False, name: str = "the upload"
+    ) -> Iterator[Place]:
+        """The hidden folder. ``not-found`` for an id that cannot be one: it becomes a name on the disk."""
+        if not _ID.fullmatch(upload_id):
+            raise ErrorReply("not-found", f"There is no upload {shown(upload_id, 40)}.")
+        try:
+            with self._storage.folder([PARTIALS], make) as folder:
+                yield folder
+        except FileExistsError:
+            raise
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and not make:
+                raise ErrorReply("not-found", f"There is no upload {upload_id}.") from None
+            refuse(error, name)
+
+    def _look(self, folder: Place, upload_id: str) -> tuple[Description, State]:
+        # The bytes first: if they are renamed meanwhile, the description that is read then says to what.
+        found = None
+        with contextlib.suppress(FileNotFoundError):
+            found = _stat_file(folder, upload_id)
+        described = _described(folder, upload_id)
+        offset, published, touched = described.size, described.final, time.time()
+        if found is not None:
+            offset, published, touched = found.st_size, None, found.st_mtime
+        elif published is None:
+            raise FileNotFoundError(errno.ENOENT, "no bytes", upload_id)
+        expires = touched + self.keep_seconds
+        return described, State(
+            upload_id, described.name, described.size, offset, published, described.hashed, expires
+        )
+
+    def _hash_so_far(self, upload_id: str, fd: int, offset: int, check: Callable[[], None]) -> Any:
+        with self._lock:
+            hashed, digest = self._hashes.pop(upload_id, (0, None))
+        if digest is not None and hashed == offset:
+            return digest
+        return OpenFile(fd, upload_id).digest(check)
+
+
+class Upload:
+    """An upload in the hands of its one writer. ``close`` it, whether it was published, discarded or kept."""
+
+    def __init__(
+        self, partials: Partials, upload_id: str, fd: int, description: Description, offset: int, digest: Any
+    ) -> None:
+        self._partials = partials
+        self.id = upload_id
+        self._fd = fd
+        self.description = description
+        self.offset = offset
+        self._hash = digest
+        self._hashed = offset
+        self._is_over = False
+
+    @property
+    def name(self) -> str:
+        return self.description.name
+
+    @property
+    def expires(self) -> float:
+        """Unix seconds until which it can be gone on with, if nothing more comes."""
+        return time.time() + self._partials.keep_seconds
+
+    @property
+    def sha256(self) -> str:
+        """Of all that has come."""
+        return str(self._hash.hexdigest())
+
+    def write(self, data: memoryview) -> None:
+        """Append all of ``data``. Raises ``ErrorReply`` when the disk is full or broken."""
+        self._hash.update(data)
+        self._hashed += len(data)
+        try:
+            while data:
+                count = os.write(self._fd, data)
+                self.offset += count
+                data = data[count:]
+        except OSError as error:
+            refuse(error, self.name)
+
+    def publish(self, exists: str) -> Entry:
+        """Make it a file. Raises ``exists`` if the name is taken by now; then the bytes are kept."""
+        try:
+            os.fsync(self._fd)
+            found = os.fstat(self._fd)
+            self._close_file()  # Windows renames no open file
+        except OSError as error:
+            refuse(error, self.name)
+        entry = entry_of(self._partials.publish(self, exists), found)
+        self._is_over = True
+        self._partials._storage.remember_hash(entry.name, entry.etag, self.sha256)
+        return entry
+
+    def discard(self) -> None:
+        self._close_file()
+        self._is_over = True
+        self._partials.discard(self)
+
+    def close(self) -> None:
+        """Let the next writer have it. What has come is kept."""
+        self._close_file()
+        # After a failed write the hash is of other bytes than the file's.
+        is_of_use = self._hashed == self.offset and not self._is_over
+        self._partials.let_go(self, (self._hashed, self._hash) if is_of_use else None)
+
+    def _close_file(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+# --- steps on the disk
+
+
+def _candidates(name: str, exists: str) -> Iterator[str]:
+    yield name
+    if exists == "rename":
+        for number in range(1, _MOST_NUMBERS):
+            yield numbered(name, number)
+
+
+def _write_description(folder: Place, upload_id: str, description: Description) -> None:
+    """Whole or not at all, and on the disk before anything that relies on it."""
+    draft = folder.child(upload_id + _DRAFT)
+    with contextlib.suppress(FileNotFoundError):  # of a crash
+        os.unlink(draft, dir_fd=folder.dir_fd)
+    fd = os.open(draft, _CREATE, 0o600, dir_fd=folder.dir_fd)
+    try:
+        with open(fd, "wb") as file:
+            file.write(json.dumps(asdict(description)).encode())
+            file.flush()
+            os.fsync(fd)
+        final = folder.child(upload_id + _DESCRIPTION)
+        os.replace(draft, final, src_dir_fd=folder.dir_fd, dst_dir_fd=folder.dir_fd)
+    except BaseException:
+        os.unlink(draft, dir_fd=folder.dir_fd)
+        raise
+
+
+def _described(folder: Place, upload_id: str) -> Description:
+    with open(_open(folder, upload_id + _DESCRIPTION, _READ), "rb") as file:
+        try:
+            return Description(**json.load(file))
+        except (ValueError, TypeError):
+            raise FileNotFoundError(errno.ENOENT, "no description", upload_id) from None
+
+
+def _lstat(folder: Place, name: str) -> os.stat_result:
+    return os.stat(folder.child(name), dir_fd=folder.dir_fd, follow_symlinks=False)
+
+
+def _stat_file(folder: Place, name: str) -> os.stat_result:
+    found = _lstat(folder, name)
+    if not stat.S_ISREG(found.st_mode):
+        raise FileNotFoundError(errno.ENOENT, "not a file", name)
+    return found
+
+
+def _open(folder: Place, name: str, flags: int) -> int:
+    _stat_file(folder, name)
+    return os.open(folder.child(name), flags, dir_fd=folder.dir_fd)
+
+
+def _files_of(upload_id: str) -> tuple[str, ...]:
+    return upload_id, upload_id + _DESCRIPTION, upload_id + _DRAFT
+
+
+def _remove(folder: Place, *names: str) -> None:
+    # The description first: bytes without one are nobody's, but a description without bytes is a success.
+    for name in sorted(names, key=lambda name: not name.endswith(_DESCRIPTION)):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(folder.child(name), dir_fd=folder.dir_fd)
+
+
+def _require_replaceable(place: Place, name: str, exists: str) -> None:
+    """Raise ``FileExistsError`` if the name is taken and must not be, ``not-a-file`` if it is no file's."""
+    try:
+        found = place.lstat()
+    except FileNotFoundError:
+        return
+    if exists != "replace":
+        raise FileExistsError(errno.EEXIST, "taken", name)
+    if not stat.S_ISREG(found.st_mode):
+        raise ErrorReply("not-a-file", f"{shown(name)} is there already and is not a regular file.")
+
+
+def _rename(partial: Place, place: Place) -> None:
+    os.replace(partial.path, place.path, src_dir_fd=partial.dir_fd, dst_dir_fd=place.dir_fd)
+
+
+def _rename_if_free(partial: Place, place: Place) -> None:
+    """One step that fails with ``FileExistsError`` if the name is taken, where the system has such a step."""
+    if sys.platform == "win32":
+        os.rename(partial.path, place.path)  # never replaces there
+    elif not _rename_noreplace(partial, place):
+        _look_and_rename(partial, place)
+
+
+def _rename_noreplace(partial: Place, place: Place) -> bool:
+    """Linux's renameat2(2) with RENAME_NOREPLACE; False where the system or the file system has none."""
+    if _renameat2 is None:
+        return False
+    source, target = os.fsencode(partial.path), os.fsencode(place.path)
+    if not _renameat2(_fd_or_cwd(partial), source, _fd_or_cwd(place), target, _NOREPLACE):
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS):
+        return False
+    raise OSError(number, os.strerror(number), place.path)
+
+
+_NOREPLACE = 1
+_AT_FDCWD = -100
+_renameat2: Any = None
+if sys.platform.startswith("linux"):
+    with contextlib.suppress(OSError, AttributeError):
+        _renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+
+
+def _fd_or_cwd(place: Place) -> int:
+    return _AT_FDCWD if place.dir_fd is None else place.dir_fd
+
+
+_looking_and_renaming = threading.Lock()
+
+
+def _look_and_rename(partial: Place, place: Place) -> None:
+    # Two of our own uploads cannot both find the name free; against other programs there is no better way.
+    with _looking_and_renaming:
+        _require_replaceable(place, place.path, "fail")
+        os.rename(partial.path, place.path, src_dir_fd=partial.dir_fd, dst_dir_fd=place.dir_fd)

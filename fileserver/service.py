@@ -1,0 +1,60 @@
+"""What the sessions of one server share, its limits, and what its clients may do."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fileserver import protocol
+from fileserver.connection import LINE_SECONDS, STALL_SECONDS
+from fileserver.events import Observer
+from fileserver.pacing import Pace
+from fileserver.partials import KEEP_SECONDS, Partials
+from fileserver.registry import Registry
+from fileserver.storage import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a client may do. ``relay``: it may speak for others, as the web process does."""
+
+    user: str | None
+    rights: frozenset[str]
+    relay: bool = False
+
+
+GUEST = Grant(None, frozenset(protocol.RIGHTS))
+# (token or None, address of the client) → what it may do; None: that token is refused
+Authorize = Callable[[str | None, str], Grant | None]
+
+
+def everybody_may_everything(token: str | None, address: str) -> Grant | None:
+    """The authorization of a server on loopback without accounts: there are no tokens."""
+    return GUEST if token is None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Times in seconds, sizes in bytes; 0 means no limit where a limit can be absent."""
+
+    max_clients: int = 1000
+    max_clients_per_address: int = 0
+    max_upload_size: int = 0
+    first_silence: float = 30.0
+    silence: float = 300.0
+    line: float = LINE_SECONDS
+    stall: float = STALL_SECONDS
+    grace: float = 10.0
+    waiting: float = 120.0  # for the next part of an upload, until the history calls it aborted
+    keep_partial: float = KEEP_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What all sessions of a server share."""
+
+    storage: Storage
+    partials: Partials
+    registry: Registry
+    observer: Observer
+    authorize: Authorize
+    limits: Limits = field(default_factory=Limits)
+    pace: Pace | None = None

@@ -1,0 +1,893 @@
+"""Uploads that are not files yet, with ``dir_fd`` and without: whole or not at all, and gone on with."""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import stat
+import sys
+import threading
+import time
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fileserver import partials as module
+from fileserver.partials import Partials, State, Upload
+from fileserver.protocol import ErrorReply
+from fileserver.storage import HAS_DIR_FD, PARTIALS, Storage
+from tests.servers import numbered_bytes, sha256
+
+needs_links = pytest.mark.skipif(sys.platform == "win32", reason="Windows lets few people make links")
+needs_fifo = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+UNKNOWN = "0123456789abcdef" * 2
+DAY = 86400.0
+
+
+@pytest.fixture(params=[True, False], ids=["dir_fd", "paths"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
+    if request.param and not HAS_DIR_FD:
+        pytest.skip("this system has no dir_fd")
+    served = tmp_path / "served"
+    served.mkdir()
+    (tmp_path / "secret.txt").write_text("outside")
+    with Storage(served, use_dir_fd=request.param) as storage:
+        yield storage
+
+
+@pytest.fixture
+def partials(storage: Storage) -> Partials:
+    return Partials(storage)
+
+
+def begin(
+    partials: Partials, name: str = "a", size: int = 3, exists: str = "fail", sha256: str | None = None
+) -> Upload:
+    return partials.begin(name, size, exists, sha256)
+
+
+def put(partials: Partials, name: str, data: bytes = b"new", exists: str = "fail") -> str:
+    with closing(begin(partials, name, len(data), exists)) as upload:
+        upload.write(memoryview(data))
+        entry = upload.publish(exists)
+    partials.forget(upload.id)
+    return entry.name
+
+
+@contextlib.contextmanager
+def closing(upload: Upload | State) -> Iterator[Upload]:
+    assert isinstance(upload, Upload)
+    try:
+        yield upload
+    finally:
+        upload.close()
+
+
+def broken_off(partials: Partials, name: str, size: int, data: bytes, exists: str = "fail") -> str:
+    """The id of an upload of which only ``data`` has come."""
+    with closing(begin(partials, name, size, exists)) as upload:
+        upload.write(memoryview(data))
+    return upload.id
+
+
+def resume(partials: Partials, upload_id: str, offset: int) -> Upload | State:
+    return partials.resume(upload_id, offset, lambda: None)
+
+
+def content(storage: Storage, name: str) -> bytes:
+    with storage.open(name) as file:
+        return file.read_at(0, file.size)
+
+
+def names(storage: Storage) -> list[str]:
+    return [entry.name for entry in storage.entries()]
+
+
+def hidden(storage: Storage) -> list[str]:
+    folder = storage.root / PARTIALS
+    return sorted(os.listdir(folder)) if folder.exists() else []
+
+
+def code_of(call: Callable[[], Any]) -> str:
+    with pytest.raises(ErrorReply) as refusal:
+        call()
+    assert "/served" not in refusal.value.message
+    assert PARTIALS not in refusal.value.message
+    assert refusal.value.message.endswith(".")
+    return refusal.value.code
+
+
+def make_old(storage: Storage, *names: str, age: float = 2 * DAY) -> None:
+    for name in names:
+        os.utime(storage.root / PARTIALS / name, (time.time() - age,) * 2)
+
+
+# --- from the first byte to the file
+
+
+def test_an_upload_is_nowhere_to_be_seen_before_it_is_published(storage: Storage, partials: Partials) -> None:
+    with closing(begin(partials, "new/a.txt", 6)) as upload:
+        upload.write(memoryview(b"abc"))
+        assert names(storage) == []
+        assert code_of(lambda: storage.stat("new/a.txt")) == "not-found"
+        assert not (storage.root / "new").exists()
+        upload.write(memoryview(b"def"))
+        entry = upload.publish("fail")
+        assert (entry.name, entry.size) == ("new/a.txt", 6)
+        assert storage.stat("new/a.txt") == entry
+        assert content(storage, "new/a.txt") == b"abcdef"
+        assert storage.sha256_of(entry) == sha256(b"abcdef") == upload.sha256
+    assert hidden(storage) == [upload.id + ".json"]
+    partials.forget(upload.id)
+    assert hidden(storage) == []
+
+
+def test_a_discarded_upload_leaves_nothing(storage: Storage, partials: Partials) -> None:
+    with closing(begin(partials)) as upload:
+        upload.write(memoryview(b"abc"))
+        assert hidden(storage) == [upload.id, upload.id + ".json"]
+        upload.discard()
+        upload.discard()
+    assert hidden(storage) == []
+    assert names(storage) == []
+    assert code_of(lambda: partials.state(upload.id)) == "not-found"
+    assert code_of(lambda: resume(partials, upload.id, 3)) == "not-found"
+
+
+def test_the_hash_of_an_upload_that_is_over_is_kept_no_longer(partials: Partials) -> None:
+    put(partials, "a")
+    with closing(begin(partials, "b")) as upload:
+        upload.discard()
+    kept = broken_off(partials, "c", 3, b"x")
+    assert list(partials._hashes) == [kept]
+    partials.delete(kept)
+    assert partials._writing == partials._given_up == set()
+
+
+def test_hashes_are_kept_of_so_many_uploads_only(partials: Partials, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_HASHES_KEPT", 2)
+    ids = [broken_off(partials, f"{n}", 3, b"x") for n in range(3)]
+    assert list(partials._hashes) == ids[1:]
+    with closing(resume(partials, ids[0], 1)) as upload:
+        upload.write(memoryview(b"yz"))
+        assert upload.sha256 == sha256(b"xyz")
+
+
+# --- going on
+
+
+def test_an_upload_goes_on_where_it_broke(storage: Storage, partials: Partials) -> None:
+    upload_id = broken_off(partials, "w/a", 6, b"abc")
+    state = partials.state(upload_id)
+    assert (state.id, state.name, state.size, state.offset, state.published) == (
+        upload_id,
+        "w/a",
+        6,
+        3,
+        None,
+    )
+    assert abs(state.expires - time.time() - partials.keep_seconds) < 60
+    with closing(resume(partials, upload_id, 3)) as upload:
+        assert (upload.name, upload.offset) == ("w/a", 3)
+        upload.write(memoryview(b"def"))
+        assert upload.publish("fail").name == "w/a"
+        assert upload.sha256 == sha256(b"abcdef")
+    assert content(storage, "w/a") == b"abcdef"
+    assert partials.state(upload_id).published == "w/a"
+
+
+def test_another_run_of_the_server_goes_on_with_the_right_hash(storage: Storage, partials: Partials) -> None:
+    data = numbered_bytes(3_000_000)
+    upload_id = broken_off(partials, "a", len(data), data[:2_000_001])
+    with closing(resume(Partials(storage), upload_id, 2_000_001)) as upload:
+        upload.write(memoryview(data)[2_000_001:])
+        assert upload.sha256 == sha256(data)
+        upload.publish("fail")
+    assert content(storage, "a") == data
+
+
+def test_a_long_look_at_what_has_come_can_be_given_up(storage: Storage, partials: Partials) -> None:
+    upload_id = broken_off(partials, "a", 6, b"abc")
+
+    def give_up() -> None:
+        raise ErrorReply("shutting-down", "Goodbye.")
+
+    later = Partials(storage)
+    assert code_of(lambda: later.resume(upload_id, 3, give_up)) == "shutting-down"
+    with closing(resume(later, upload_id, 3)) as upload:
+        assert upload.sha256 == sha256(b"abc")
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(
+    data=st.binary(max_size=200), cuts=st.lists(st.integers(0, 200), max_size=6), restarts=st.integers(0, 63)
+)
+def test_wherever_it_breaks_the_bytes_and_the_hash_are_right(
+    storage: Storage, data: bytes, cuts: list[int], restarts: int
+) -> None:
+    partials = Partials(storage)
+    upload = begin(partials, "a", len(data), "rename")
+    for number, cut in enumerate(sorted(min(cut, len(data)) for cut in cuts)):
+        upload.write(memoryview(data)[upload.offset : cut])
+        upload.close()
+        if restarts >> number & 1:
+            partials = Partials(storage)
+        again = resume(partials, upload.id, cut)
+        assert isinstance(again, Upload)
+        upload = again
+    with closing(upload):
+        upload.write(memoryview(data)[upload.offset :])
+        entry = upload.publish("rename")
+        assert upload.sha256 == sha256(data)
+    assert content(storage, entry.name) == data
+    partials.forget(upload.id)
+    storage.delete(entry.name)
+    assert hidden(storage) == []
+
+
+@pytest.mark.parametrize("offset", [0, 2, 4, 6, 2**63 - 1])
+def test_a_wrong_offset_is_answered_with_the_right_one(
+    storage: Storage, partials: Partials, offset: int
+) -> None:
+    upload_id = broken_off(partials, "a", 6, b"abc")
+    with pytest.raises(ErrorReply) as refusal:
+        resume(partials, upload_id, offset)
+    assert (refusal.value.code, refusal.value.extra) == ("offset", {"offset": 3})
+    with closing(resume(partials, upload_id, 3)) as upload:
+        assert upload.offset == 3
+
+
+@pytest.mark.parametrize(
+    "upload_id",
+    [
+        "",
+        "x",
+        ".",
+        "..",
+        "../x",
+        "../secret.txt",
+        "/etc/passwd",
+        UNKNOWN,
+        UNKNOWN.upper(),
+        UNKNOWN + "\n",
+        UNKNOWN[:-1],
+        UNKNOWN + "0",
+        UNKNOWN[:-1] + "é",
+        UNKNOWN[:-1] + "\ud800",
+        UNKNOWN[:-1] + "\0",
+        "\uff10" * 32,
+        "x" * 8000,
+    ],
+)
+def test_an_id_that_is_none_reaches_nothing(storage: Storage, partials: Partials, upload_id: str) -> None:
+    broken_off(partials, "a", 6, b"abc")
+    (storage.root / "x.json").write_text(
+        json.dumps({"name": "n", "size": 1, "exists": "fail", "sha256": None})
+    )
+    before = sorted(storage.root.parent.rglob("*"))
+    for call in (partials.state, partials.delete, lambda i: resume(partials, i, 0)):
+        assert code_of(lambda: call(upload_id)) == "not-found"  # noqa: B023
+    partials.forget(upload_id)
+    assert sorted(storage.root.parent.rglob("*")) == before
+    assert partials._writing == set()
+
+
+def test_one_upload_has_one_writer_at_a_time(partials: Partials) -> None:
+    upload = begin(partials)
+    assert code_of(lambda: resume(partials, upload.id, 0)) == "busy"
+    upload.close()
+    with closing(resume(partials, upload.id, 0)):
+        assert code_of(lambda: resume(partials, upload.id, 0)) == "busy"
+    with closing(resume(partials, upload.id, 0)):
+        pass
+
+
+def test_after_a_failed_write_it_goes_on_with_what_is_there(
+    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+
+    def breaks(fd: int, data: memoryview) -> int:
+        if os.fstat(fd).st_size >= 4:
+            raise OSError(errno.EIO, "Input/output error")
+        return write(fd, data[:2])
+
+    with closing(begin(partials, "a", 10)) as upload:
+        monkeypatch.setattr(os, "write", breaks)
+        assert code_of(lambda: upload.write(memoryview(b"0123456789"))) == "internal"
+        monkeypatch.undo()
+    assert partials.state(upload.id).offset == 4
+    with closing(resume(partials, upload.id, 4)) as again:
+        again.write(memoryview(b"456789"))
+        assert again.sha256 == sha256(b"0123456789")
+        again.publish("fail")
+    assert content(storage, "a") == b"0123456789"
+
+
+def test_an_upload_that_has_ended_says_so_until_it_is_forgotten(storage: Storage, partials: Partials) -> None:
+    put(partials, "a", b"old")
+    with closing(begin(partials, exists="rename")) as upload:
+        upload.write(memoryview(b"abc"))
+        upload.publish("rename")
+    for later in (partials, Partials(storage)):
+        for state in (later.state(upload.id), resume(later, upload.id, 3)):
+            assert isinstance(state, State)
+            assert (state.name, state.published, state.offset, state.sha256) == (
+                "a",
+                "a (1)",
+                3,
+                sha256(b"abc"),
+            )
+        assert code_of(lambda: resume(later, upload.id, 1)) == "offset"  # noqa: B023
+        assert later._writing == set()
+    partials.forget(upload.id)
+    assert code_of(lambda: partials.state(upload.id)) == "not-found"
+    assert content(storage, "a (1)") == b"abc"
+
+
+def test_deleting_an_upload_that_has_ended_keeps_its_file(storage: Storage, partials: Partials) -> None:
+    with closing(begin(partials)) as upload:
+        upload.write(memoryview(b"abc"))
+        upload.publish("fail")
+    assert partials.delete(upload.id) == "a"
+    assert hidden(storage) == []
+    assert content(storage, "a") == b"abc"
+
+
+def test_a_description_that_never_had_bytes_is_no_success(storage: Storage, partials: Partials) -> None:
+    upload_id = broken_off(partials, "a", 6, b"abc")
+    os.unlink(storage.root / PARTIALS / upload_id)
+    assert code_of(lambda: partials.state(upload_id)) == "not-found"
+    assert code_of(lambda: resume(partials, upload_id, 6)) == "not-found"
+
+
+def test_bytes_that_somebody_took_away_are_not_called_a_success(storage: Storage, partials: Partials) -> None:
+    with closing(begin(partials)) as upload:
+        upload.write(memoryview(b"abc"))
+        os.unlink(storage.root / PARTIALS / upload.id)
+        assert code_of(lambda: upload.publish("fail")) == "not-found"
+    assert code_of(lambda: partials.state(upload.id)) == "not-found"
+    assert names(storage) == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "5", '{"name": "a"}', '{"strange": 1}', "\xff"])
+def test_a_description_that_cannot_be_read_is_none(storage: Storage, partials: Partials, text: str) -> None:
+    upload_id = broken_off(partials, "a", 6, b"abc")
+    (storage.root / PARTIALS / f"{upload_id}.json").write_bytes(text.encode("latin-1"))
+    for call in (partials.state, partials.delete, lambda i: resume(partials, i, 3)):
+        assert code_of(lambda: call(upload_id)) == "not-found"  # noqa: B023
+
+
+# --- throwing away
+
+
+def test_a_deleted_upload_leaves_nothing(storage: Storage, partials: Partials) -> None:
+    upload_id = broken_off(partials, "w/a", 6, b"abc")
+    assert partials.delete(upload_id) == "w/a"
+    assert hidden(storage) == []
+    assert code_of(lambda: partials.delete(upload_id)) == "not-found"
+
+
+def test_an_upload_deleted_while_it_is_written_goes_with_its_writer(
+    storage: Storage, partials: Partials
+) -> None:
+    with closing(begin(partials)) as upload:
+        upload.write(memoryview(b"abc"))
+        assert partials.delete(upload.id) == "a"
+        assert code_of(lambda: upload.publish("fail")) == "not-found"
+    assert names(storage) == hidden(storage) == []
+    assert partials._writing == partials._given_up == set()
+    assert len(partials._hashes) == 0
+
+
+def test_an_upload_deleted_while_it_is_looked_at_goes_too(storage: Storage, partials: Partials) -> None:
+    upload_id = broken_off(partials, "a", 6, b"abc")
+    later = Partials(storage)
+
+    def delete_and_fail() -> None:
+        later.delete(upload_id)
+        raise ErrorReply("shutting-down", "Goodbye.")
+
+    assert code_of(lambda: later.resume(upload_id, 3, delete_and_fail)) == "shutting-down"
+    assert hidden(storage) == []
+    assert later._writing == later._given_up == set()
+
+
+# --- names that are taken
+
+
+def test_exists_fail_refuses_at_the_start(storage: Storage, partials: Partials) -> None:
+    put(partials, "a", b"old")
+    (storage.root / "folder").mkdir()
+    for name in ("a", "folder"):
+        assert code_of(lambda: begin(partials, name)) == "exists"  # noqa: B023
+    assert hidden(storage) == []
+
+
+def test_exists_fail_refuses_again_at_the_end_and_keeps_the_bytes(
+    storage: Storage, partials: Partials
+) -> None:
+    first, second = begin(partials, "a", 1), begin(partials, "a", 1)
+    with closing(first), closing(second):
+        first.write(memoryview(b"1"))
+        second.write(memoryview(b"2"))
+        first.publish("fail")
+        assert code_of(lambda: second.publish("fail")) == "exists"
+    assert content(storage, "a") == b"1"
+    state = partials.state(second.id)
+    assert (state.offset, state.published) == (1, None)
+    with closing(resume(partials, second.id, 1)) as again:
+        assert again.publish("rename").name == "a (1)"
+        assert again.sha256 == sha256(b"2")
+    assert content(storage, "a (1)") == b"2"
+
+
+def test_exists_replace_puts_the_new_one_in_its_place(storage: Storage, partials: Partials) -> None:
+    put(partials, "a", b"old")
+    before = storage.stat("a").etag
+    assert put(partials, "a", b"newer", "replace") == "a"
+    assert content(storage, "a") == b"newer"
+    assert storage.stat("a").etag != before
+    assert storage.sha256_of(storage.stat("a")) == sha256(b"newer")
+
+
+def test_exists_replace_makes_a_file_where_there_was_none(storage: Storage, partials: Partials) -> None:
+    assert put(partials, "x/a", b"new", "replace") == "x/a"
+    assert content(storage, "x/a") == b"new"
+
+
+def test_exists_replace_never_takes_a_folder_away(storage: Storage, partials: Partials) -> None:
+    with closing(begin(partials, "a", 1, "replace")) as upload:
+        upload.write(memoryview(b"1"))
+        (storage.root / "a").mkdir()
+        assert code_of(lambda: upload.publish("replace")) == "not-a-file"
+    assert (storage.root / "a").is_dir()
+    assert partials.state(upload.id).published is None
+    assert code_of(lambda: begin(partials, "a", 1, "replace")) == "not-a-file"
+
+
+def test_exists_rename_takes_the_first_free_number(storage: Storage, partials: Partials) -> None:
+    taken = [put(partials, "w/big.iso", b"%d" % n, "rename") for n in range(4)]
+    assert taken == ["w/big.iso", "w/big (1).iso", "w/big (2).iso", "w/big (3).iso"]
+    assert [content(storage, name) for name in taken] == [b"0", b"1", b"2", b"3"]
+    storage.delete("w/big (2).iso")
+    assert put(partials, "w/big.iso", b"x", "rename") == "w/big (2).iso"
+
+
+@pytest.fixture(params=["in one step", "look and rename"])
+def way_to_rename(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the system's own step that fails if the name is taken, and where it has none."""
+    if request.param == "look and rename":
+        monkeypatch.setattr(module, "_renameat2", None)
+
+
+def in_threads(*works: Callable[[], Any]) -> None:
+    threads = [threading.Thread(target=work) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.usefixtures("way_to_rename")
+def test_of_many_uploads_of_one_name_each_gets_its_own(storage: Storage, partials: Partials) -> None:
+    published: list[str] = []
+    in_threads(
+        *[lambda n=n: published.append(put(partials, "a/b.txt", b"%d" % n, "rename")) for n in range(20)]
+    )
+    assert len(set(published)) == 20
+    assert {content(storage, name) for name in published} == {b"%d" % n for n in range(20)}
+    assert sorted(names(storage)) == sorted(published)
+    assert hidden(storage) == []
+
+
+@pytest.mark.usefixtures("way_to_rename")
+def test_of_many_uploads_of_one_name_with_exists_fail_one_wins(storage: Storage, partials: Partials) -> None:
+    won: list[str] = []
+    lost: list[str] = []
+    uploads = [begin(partials, "a", 1) for _ in range(10)]
+
+    def end(upload: Upload) -> None:
+        with closing(upload):
+            upload.write(memoryview(b"x"))
+            try:
+                won.append(upload.publish("fail").name)
+            except ErrorReply as refusal:
+                lost.append(refusal.code)
+                upload.discard()
+
+    in_threads(*[lambda upload=upload: end(upload) for upload in uploads])
+    assert (won, lost) == (["a"], ["exists"] * 9)
+    assert len(hidden(storage)) == 1
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])
+def test_where_the_system_has_no_such_step_a_file_is_looked_for_and_renamed(
+    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(module, "_renameat2", lambda *args: -1)
+    monkeypatch.setattr(module.ctypes, "get_errno", lambda: number)
+    assert put(partials, "x/a", b"1") == "x/a"
+    assert put(partials, "x/a", b"2", "rename") == "x/a (1)"
+    with closing(begin(partials, "x/b", 1)) as late:
+        late.write(memoryview(b"3"))
+        put(partials, "x/b", b"4")
+        assert code_of(lambda: late.publish("fail")) == "exists"
+        late.discard()
+    assert [content(storage, name) for name in ("x/a", "x/a (1)", "x/b")] == [b"1", b"2", b"4"]
+    assert hidden(storage) == []
+
+
+def test_a_rename_that_the_disk_refuses_publishes_nothing(
+    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_renameat2", lambda *args: -1)
+    monkeypatch.setattr(module.ctypes, "get_errno", lambda: errno.EXDEV)
+    with closing(begin(partials, "x/a", 1)) as upload:
+        upload.write(memoryview(b"1"))
+        assert code_of(lambda: upload.publish("fail")) == "internal"
+    assert names(storage) == []
+    assert partials.state(upload.id).published is None
+
+
+# --- refusals before the first byte
+
+
+BAD_NAMES = [
+    "a:b",
+    "con",
+    "nul.txt",
+    "a.",
+    "e\u0301",
+    "",
+    "../a",
+    "/a",
+    "a/../b",
+    ".a",
+    "a\0",
+    PARTIALS + "/x",
+]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_an_upload_needs_a_portable_name(storage: Storage, partials: Partials, name: str) -> None:
+    with pytest.raises(ErrorReply) as refusal:
+        begin(partials, name)
+    assert refusal.value.code == "bad-name"
+    assert os.listdir(storage.root) == []
+
+
+def test_an_upload_below_a_file_is_refused_at_the_start(storage: Storage, partials: Partials) -> None:
+    put(partials, "a", b"file")
+    assert code_of(lambda: begin(partials, "a/b")) == "not-a-file"
+
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def test_no_room_is_told_before_the_first_byte(
+    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100, 95, 5))
+    assert code_of(lambda: begin(partials, "a", 6)) == "no-space"
+    assert put(partials, "a", b"12345") == "a"
+
+
+def test_no_room_for_the_rest_is_told_too_and_what_has_come_is_kept(
+    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload_id = broken_off(partials, "a", 9, b"abc")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100, 95, 5))
+    assert code_of(lambda: resume(partials, upload_id, 3)) == "no-space"
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100, 94, 6))
+    with closing(resume(partials, upload_id, 3)) as upload:
+        assert upload.offset == 3
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(errno.EROFS, "denied"), (errno.EACCES, "denied"), (errno.ENOSPC, "no-space"), (errno.EIO, "internal")],
+)
+@pytest.mark.parametrize("step", ["mkdir", "open", "fsync", "replace"])
+def test_a_folder_that_cannot_be_written_is_told_before_the_first_byte_with_the_name(
+    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch, step: str, number: int, code: str
+) -> None:
+    real = getattr(os, step)
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        if step == "open" and not args[1] & os.O_CREAT:
+            return real(*args, **kwargs)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, step, refuse)
+    with pytest.raises(ErrorReply) as refusal:
+        begin(partials, "notes.txt")
+    monkeypatch.undo()
+    assert refusal.value.code == code
+    assert "'notes.txt'" in refusal.value.message
+    assert hidden(storage) == []
+
+
+# --- disks that fail in the middle
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.ENOSPC, "no-space"),
+        (errno.EDQUOT, "no-space"),
+        (errno.EFBIG, "too-large"),
+        (errno.EIO, "internal"),
+        (errno.EROFS, "denied"),
+    ],
+)
+def test_a_disk_that_fails_in_the_middle_is_told_with_its_code(
+    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch, number: int, code: str
+) -> None:
+    def write(fd: int, data: memoryview) -> int:
+        raise OSError(number, os.strerror(number))
+
+    with closing(begin(partials, "a", 6)) as upload:
+        monkeypatch.setattr(os, "write", write)
+        assert code_of(lambda: upload.write(memoryview(b"abc"))) == code
+        monkeypatch.undo()
+        upload.discard()
+    assert hidden(storage) == []
+
+
+def test_a_disk_that_takes_a_part_gets_the_rest(
+    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:2]))
+    put(partials, "a", b"0123456789")
+    monkeypatch.undo()
+    assert content(storage, "a") == b"0123456789"
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.EIO, "internal"), (errno.ENOSPC, "no-space")])
+def test_a_disk_that_fails_at_the_flush_publishes_nothing(
+    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch, number: int, code: str
+) -> None:
+    def fsync(fd: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with closing(begin(partials)) as upload:
+        upload.write(memoryview(b"abc"))
+        monkeypatch.setattr(os, "fsync", fsync)
+        assert code_of(lambda: upload.publish("fail")) == code
+        monkeypatch.undo()
+    assert names(storage) == []
+    state = partials.state(upload.id)
+    assert (state.offset, state.published) == (3, None)
+
+
+def test_file_description_and_folders_are_flushed_before_a_file_counts_as_published(
+    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int | str] = []
+    fsync, rename = os.fsync, module._rename_if_free
+    monkeypatch.setattr(os, "fsync", lambda fd: (steps.append(os.fstat(fd).st_ino), fsync(fd)))
+    monkeypatch.setattr(module, "_rename_if_free", lambda *places: (steps.append("rename"), rename(*places)))
+    with closing(begin(partials, "w/a")) as upload:
+        upload.write(memoryview(b"abc"))
+        upload.publish("fail")
+    before, after = steps[: steps.index("rename")], steps[steps.index("rename") + 1 :]
+    assert (storage.root / "w" / "a").stat().st_ino in before
+    assert (storage.root / PARTIALS / f"{upload.id}.json").stat().st_ino in before
+    if storage._root_fd is not None:
+        assert storage.root.stat().st_ino in before
+        assert {(storage.root / "w").stat().st_ino, (storage.root / PARTIALS).stat().st_ino} <= set(after)
+
+
+def test_a_folder_that_goes_between_its_making_and_the_rename_is_made_again(
+    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename, tries = module._rename_if_free, []
+
+    def once_without_folder(*places: Any) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            os.rmdir(storage.root / "w")
+        rename(*places)
+
+    monkeypatch.setattr(module, "_rename_if_free", once_without_folder)
+    assert put(partials, "w/a", b"abc") == "w/a"
+    assert len(tries) == 2
+
+
+def test_uploads_and_deletes_in_one_folder_do_not_disturb_each_other(
+    storage: Storage, partials: Partials
+) -> None:
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for _ in range(20):
+                storage.delete(put(partials, f"shared/deep/{number}.txt", b"x"))
+        except BaseException as error:
+            failures.append(error)
+
+    in_threads(*[lambda n=n: work(n) for n in range(4)])
+    assert failures == []
+    assert names(storage) == []
+
+
+# --- sweeping
+
+
+def test_a_sweep_removes_what_nobody_has_gone_on_with_and_nothing_else(
+    storage: Storage, partials: Partials
+) -> None:
+    young = broken_off(partials, "young", 6, b"abc")
+    old = broken_off(partials, "old", 6, b"abc")
+    fresh_bytes = broken_off(partials, "fresh bytes", 6, b"abc")
+    make_old(storage, old, f"{old}.json", f"{fresh_bytes}.json")
+    put(partials, "file")
+    os.utime(storage.root / "file", (time.time() - 2 * DAY,) * 2)
+    assert partials.sweep() == 1
+    assert hidden(storage) == sorted([young, f"{young}.json", fresh_bytes, f"{fresh_bytes}.json"])
+    assert names(storage) == ["file"]
+    assert partials.sweep() == 0
+    assert partials._writing == set()
+
+
+def test_a_sweep_keeps_what_is_being_written_however_slowly(storage: Storage, partials: Partials) -> None:
+    with closing(begin(partials)) as upload:
+        make_old(storage, upload.id, f"{upload.id}.json")
+        assert partials.sweep() == 0
+        upload.write(memoryview(b"abc"))
+        upload.publish("fail")
+    assert content(storage, "a") == b"abc"
+
+
+def test_a_sweep_removes_the_trace_of_a_success_after_a_day_only(
+    storage: Storage, partials: Partials
+) -> None:
+    with closing(begin(partials)) as upload:
+        upload.write(memoryview(b"abc"))
+        upload.publish("fail")
+    assert partials.sweep() == 0
+    make_old(storage, f"{upload.id}.json")
+    assert partials.sweep() == 1
+    assert hidden(storage) == []
+    assert content(storage, "a") == b"abc"
+
+
+def test_a_sweep_removes_what_a_crash_has_left_and_what_was_never_ours(
+    storage: Storage, partials: Partials
+) -> None:
+    folder = storage.root / PARTIALS
+    folder.mkdir()
+    strange = [UNKNOWN, f"{UNKNOWN}.draft", "f" * 32 + ".draft", "theirs", "theirs.txt", ".x", "a.b.c"]
+    for name in strange:
+        (folder / name).write_bytes(b"")
+    assert partials.sweep() == 0
+    make_old(storage, *strange)
+    assert partials.sweep() == 5
+    assert hidden(storage) == []
+
+
+def test_a_sweep_goes_on_behind_what_it_cannot_remove(storage: Storage, partials: Partials) -> None:
+    old = [broken_off(partials, f"{n}", 6, b"abc") for n in range(5)]
+    for number in range(10):
+        (storage.root / PARTIALS / f"{number:032x}").mkdir()
+    for name in hidden(storage):
+        make_old(storage, name)
+    assert partials.sweep() == len(old)
+    assert len(hidden(storage)) == 10
+
+
+def test_a_sweep_of_a_folder_without_uploads_is_nothing(storage: Storage, partials: Partials) -> None:
+    assert partials.sweep() == 0
+    assert os.listdir(storage.root) == []
+
+
+# --- nothing outside
+
+
+@needs_links
+def test_uploads_are_never_put_behind_a_link(storage: Storage, partials: Partials) -> None:
+    outside = storage.root.parent / "elsewhere"
+    outside.mkdir()
+    (outside / "theirs").write_text("x")
+    os.utime(outside / "theirs", (1, 1))
+    upload_id = broken_off(partials, "a", 6, b"abc")
+    os.rename(storage.root / PARTIALS, outside / "moved")
+    (storage.root / PARTIALS).symlink_to(outside / "moved")
+    before = sorted(outside.rglob("*"))
+    code_of(lambda: begin(partials, "b"))
+    for call in (partials.state, partials.delete, lambda i: resume(partials, i, 3)):
+        assert code_of(lambda: call(upload_id)) == "not-found"  # noqa: B023
+    partials.forget(upload_id)
+    assert partials.sweep() == 0
+    assert sorted(outside.rglob("*")) == before
+
+
+@needs_links
+@pytest.mark.parametrize("part", ["bytes", "description", "draft"])
+def test_a_link_in_the_hidden_folder_is_never_followed(
+    storage: Storage, partials: Partials, part: str
+) -> None:
+    upload_id = broken_off(partials, "a", 10, b"outside")
+    folder, secret = storage.root / PARTIALS, storage.root.parent / "secret.txt"
+    link = (
+        folder / {"bytes": upload_id, "description": f"{upload_id}.json", "draft": f"{upload_id}.draft"}[part]
+    )
+    if part == "description":
+        os.rename(link, storage.root.parent / "description.json")
+        link.symlink_to(storage.root.parent / "description.json")
+    else:
+        link.unlink(missing_ok=True)
+        link.symlink_to(secret)
+    if part == "draft":
+        with closing(resume(partials, upload_id, 7)) as upload:
+            upload.write(memoryview(b"abc"))
+            upload.publish("fail")
+        assert content(storage, "a") == b"outsideabc"
+        assert not link.is_symlink()
+    else:
+        assert code_of(lambda: resume(partials, upload_id, 7)) == "not-found"
+        assert code_of(lambda: resume(Partials(storage), upload_id, 7)) == "not-found"
+    os.utime(link if part != "draft" else secret, (1, 1), follow_symlinks=False)
+    partials.sweep()
+    assert secret.read_text() == "outside"
+
+
+@needs_fifo
+@pytest.mark.parametrize("ending", ["", ".json"])
+def test_a_fifo_in_the_hidden_folder_holds_nobody_up(
+    storage: Storage, partials: Partials, ending: str
+) -> None:
+    upload_id = broken_off(partials, "a", 6, b"abc")
+    path = storage.root / PARTIALS / (upload_id + ending)
+    path.unlink()
+    os.mkfifo(path)
+    assert code_of(lambda: resume(partials, upload_id, 0)) == "not-found"
+    assert code_of(lambda: resume(partials, upload_id, 3)) == "not-found"
+
+
+@needs_links
+def test_a_folder_that_becomes_a_link_during_an_upload_leads_nowhere(
+    storage: Storage, partials: Partials
+) -> None:
+    with closing(begin(partials, "sub/secret.txt", 3, "replace")) as upload:
+        upload.write(memoryview(b"new"))
+        (storage.root / "sub").symlink_to("..")
+        assert code_of(lambda: upload.publish("replace")) == "not-found"
+    assert (storage.root.parent / "secret.txt").read_text() == "outside"
+    assert partials.state(upload.id).published is None
+
+
+@needs_links
+def test_a_link_in_the_place_of_the_file_is_never_written_through(
+    storage: Storage, partials: Partials
+) -> None:
+    with closing(begin(partials, "a", 3, "replace")) as upload:
+        upload.write(memoryview(b"new"))
+        (storage.root / "a").symlink_to("../secret.txt")
+        assert code_of(lambda: upload.publish("replace")) == "not-a-file"
+        assert code_of(lambda: partials.publish(upload, "fail")) == "exists"
+    assert (storage.root / "a").is_symlink()
+    assert (storage.root.parent / "secret.txt").read_text() == "outside"
+
+
+def test_a_file_can_be_read_as_any_other_and_its_description_by_the_owner_only(
+    storage: Storage, partials: Partials
+) -> None:
+    if sys.platform == "win32":
+        pytest.skip("other permissions there")
+    old = os.umask(0o022)
+    try:
+        put(partials, "a")
+        upload_id = broken_off(partials, "b", 6, b"")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((storage.root / "a").stat().st_mode) == 0o644
+    assert stat.S_IMODE((storage.root / PARTIALS / f"{upload_id}.json").stat().st_mode) == 0o600
