@@ -5,5 +5,5 @@ setlocal
 cd /d "%~dp0"
 call scripts\python.bat || exit /b 1
 %PYTHON% scripts\prepare.py requirements-dev.txt >nul || exit /b 1
-.venv\Scripts\python.exe -m pytest -n auto --dist loadfile %*
+.venv\Scripts\python.exe -m pytest -n auto --dist loadfile --no-loadscope-reorder %*
 exit /b %errorlevel%

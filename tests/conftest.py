@@ -21,6 +21,12 @@ settings.register_profile(
 settings.load_profile("house")
 
 SECONDS = 5.0  # within which what a test has started must be gone
+# These files take a minute each: begun last, one would run alone while the other cores are idle.
+LONG = ("test_browser_uploads.py", "test_browser.py", "test_two_processes.py", "test_flow.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture(autouse=True)
