@@ -5,5 +5,5 @@ set -eu
 CDPATH='' cd -- "$(dirname -- "$0")"
 . scripts/python.sh
 prepare requirements-dev.txt
-# As many at a time as there are cores; a file stays together, for its tests share servers.
+# Several at a time; a file stays together, for its tests share servers.
 exec "$python" -m pytest -n auto --dist loadfile --no-loadscope-reorder "$@"

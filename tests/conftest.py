@@ -25,6 +25,11 @@ SECONDS = 5.0  # within which what a test has started must be gone
 LONG = ("test_browser_uploads.py", "test_browser.py", "test_two_processes.py", "test_flow.py")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    # Half of the tests' time is waiting, for servers to start and for a browser to paint.
+    return 2 * (os.cpu_count() or 1)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
