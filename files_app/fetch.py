@@ -9,11 +9,12 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from django.template.defaultfilters import filesizeformat
 
-from fileserver.client import CHUNK, Client
+from files_app.hashing import sha256_of_start
+from fileserver.client import Client
 from fileserver.pacing import Pace
 from fileserver.protocol import ErrorReply
 
@@ -51,9 +52,11 @@ class Fetch:
             raise FetchError(f"{self._target} exists and is another file: remove it, or use --to.")
         download = self._begin(pace)
         self._etag.write_text(download.etag, "ascii")
-        digest = hashlib.sha256()
-        with self._part.open("r+b" if download.offset else "wb") as part:
-            done = _hash_of_start(part, download.offset, digest)
+        with self._part.open("r+b" if download.offset else "w+b") as part:
+            try:
+                digest, done = sha256_of_start(part, download.offset), download.offset
+            except EOFError:
+                raise FetchError("The part on this disk became shorter meanwhile: try again.") from None
             part.truncate()
             for piece in download:
                 part.write(piece)
@@ -100,15 +103,3 @@ def _beside(target: Path, suffix: str) -> Path:
     if start + suffix == target.name:  # a long name that ends in the suffix itself
         start = start[:-1]
     return target.with_name(start + suffix)
-
-
-def _hash_of_start(part: BinaryIO, size: int, digest: Any) -> int:
-    """Feed the first ``size`` bytes to ``digest``, and stay behind them."""
-    left = size
-    while left:
-        piece = part.read(min(left, CHUNK))
-        if not piece:
-            raise FetchError("The part on this disk became shorter meanwhile: try again.")
-        digest.update(piece)
-        left -= len(piece)
-    return size

@@ -10,12 +10,13 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from django.template.defaultfilters import filesizeformat
 
-from fileserver.client import CHUNK, Client, Incomplete
+from files_app.hashing import sha256_of_start
+from fileserver.client import Client, Incomplete
 from fileserver.protocol import ErrorReply
 
 PATIENCE = 60.0  # seconds without a byte of progress, after which it is given up
@@ -67,23 +68,27 @@ class Send:
                         ) from None
                     self._wait(error)
 
-    def _try(self, source: BinaryIO, progress: Progress) -> str:
+    def _try(self, source: BufferedReader, progress: Progress) -> str:
         with self._connect() as client:
             upload, offset = self._where_it_stands(client)
-            digest = _hash_of_start(source, offset)
+            try:
+                digest = sha256_of_start(source, offset)
+            except EOFError:
+                raise Incomplete("The file became shorter while it was sent.") from None
             facts = {"name": self._name, "size": self._size, "exists": self._exists}
             begun = client.request("PUT", **facts, upload=upload, offset=offset)
             self._memory.keep(begun["upload"])
             self._note(offset)
             progress(offset)
-            reader = _HashingReader(source, digest)
-            done = [offset]
+            done = offset
 
-            def sent(count: int) -> None:
-                done[0] += count
-                progress(done[0])
+            def sent(piece: memoryview) -> None:
+                nonlocal done
+                digest.update(piece)
+                done += len(piece)
+                progress(done)
 
-            end = client.send_body(reader, self._size - offset, sent)
+            end = client.send_body(source, self._size - offset, sent)
         self._memory.forget()
         if end["sha256"] != digest.hexdigest():
             raise SendError(f"{self._path} was changed while it was sent, or arrived wrong: upload it again.")
@@ -126,32 +131,6 @@ def _state_of(path: Path) -> tuple[int, int]:
     """What changes when a file is written to: its size, and when that was."""
     found = path.stat()
     return found.st_size, found.st_mtime_ns
-
-
-class _HashingReader:
-    """Hashes what is read through it."""
-
-    def __init__(self, source: BinaryIO, digest: Any) -> None:
-        self._source = source
-        self._digest = digest
-
-    def read(self, size: int, /) -> bytes:
-        data = self._source.read(size)
-        self._digest.update(data)
-        return data
-
-
-def _hash_of_start(source: BinaryIO, size: int) -> Any:
-    """The hash of the first ``size`` bytes; the source stands behind them."""
-    digest, left = hashlib.sha256(), size
-    source.seek(0)
-    while left:
-        piece = source.read(min(left, CHUNK))
-        if not piece:
-            raise Incomplete("The file became shorter while it was sent.")
-        digest.update(piece)
-        left -= len(piece)
-    return digest
 
 
 class _Memory:

@@ -26,7 +26,9 @@ TIMEOUT = 90.0  # seconds without a byte; the server itself gives up after 60
 
 
 class Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
+    """A file that is open for reading in binary mode, or anything that fills a buffer as one does."""
+
+    def readinto(self, buffer: memoryview, /) -> int | None: ...
 
 
 class Incomplete(ConnectionError):
@@ -135,18 +137,22 @@ class Client:
         return self.send_body(source, left if most is None else min(most, left))
 
     def send_body(
-        self, source: "Readable", length: int, progress: Callable[[int], None] = lambda count: None
+        self, source: "Readable", length: int, sent: Callable[[memoryview], None] = lambda piece: None
     ) -> Fields:
-        """The bytes of a ``PUT`` that was answered ``OK``, then its ``END``; ``progress`` gets counts."""
-        left = length
+        """The bytes of a ``PUT`` that was answered ``OK``, then its ``END``.
+
+        ``sent`` gets each piece when it is on its way: what it does, hashing say, is done meanwhile.
+        A piece is valid until ``sent`` returns.
+        """
+        buffer, left = memoryview(bytearray(min(CHUNK, max(1, length)))), length
         try:
             while left:
-                piece = source.read(min(left, CHUNK))
-                if not piece:
+                count = source.readinto(buffer[: min(left, len(buffer))])
+                if not count:
                     raise Incomplete(f"The source ended with {left} of {length} bytes missing.")
-                self._sock.sendall(piece)
-                left -= len(piece)
-                progress(len(piece))
+                self._sock.sendall(buffer[:count])
+                left -= count
+                sent(buffer[:count])
         except (BrokenPipeError, ConnectionResetError) as error:
             # The server may have said why before it closed.
             try:

@@ -7,7 +7,6 @@ name the upload has ended, for a client that did not hear it.
 """
 
 import contextlib
-import ctypes
 import errno
 import hashlib
 import json
@@ -17,7 +16,6 @@ import re
 import secrets
 import shutil
 import stat
-import sys
 import threading
 import time
 from collections import OrderedDict
@@ -25,6 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from fileserver import disk
 from fileserver.names import BadName, check_portable, numbered, shown
 from fileserver.protocol import ErrorReply
 from fileserver.storage import PARTIALS, Entry, OpenFile, Place, Storage, entry_of, refuse
@@ -43,6 +42,7 @@ _DRAFT = ".draft"
 _MOST_NUMBERS = 10_000
 _HASHES_KEPT = 1000
 _RETRIES = 50
+_WRITE_OUT = 64 << 20  # bytes after which the disk is told to begin with them
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ class Partials:
                     # From here on a description without its bytes means: published, under this name.
                     described = replace(upload.description, final=name, hashed=upload.sha256)
                     _write_description(folder, upload.id, described)
-                    (_rename if exists == "replace" else _rename_if_free)(partial, place)
+                    (disk.rename if exists == "replace" else disk.rename_if_free)(partial, place)
                     place.sync_folder()
                     folder.sync_folder()
                 return
@@ -323,6 +323,7 @@ class Upload:
         self.offset = offset
         self._hash = digest
         self._hashed = offset
+        self._writing_out = offset  # up to here the disk is at it, or done
         self._is_over = False
 
     @property
@@ -350,6 +351,9 @@ class Upload:
                 data = data[count:]
         except OSError as error:
             refuse(error, self.name)
+        if self.offset - self._writing_out >= _WRITE_OUT:
+            disk.begin_write_out(self._fd, self._writing_out, self.offset - self._writing_out)
+            self._writing_out = self.offset
 
     def publish(self, exists: str) -> Entry:
         """Make it a file. Raises ``exists`` if the name is taken by now; then the bytes are kept."""
@@ -455,50 +459,3 @@ def _require_replaceable(place: Place, name: str, exists: str) -> None:
         raise FileExistsError(errno.EEXIST, "taken", name)
     if not stat.S_ISREG(found.st_mode):
         raise ErrorReply("not-a-file", f"{shown(name)} is there already and is not a regular file.")
-
-
-def _rename(partial: Place, place: Place) -> None:
-    os.replace(partial.path, place.path, src_dir_fd=partial.dir_fd, dst_dir_fd=place.dir_fd)
-
-
-def _rename_if_free(partial: Place, place: Place) -> None:
-    """One step that fails with ``FileExistsError`` if the name is taken, where the system has such a step."""
-    if sys.platform == "win32":
-        os.rename(partial.path, place.path)  # never replaces there
-    elif not _rename_noreplace(partial, place):
-        _look_and_rename(partial, place)
-
-
-def _rename_noreplace(partial: Place, place: Place) -> bool:
-    """Linux's renameat2(2) with RENAME_NOREPLACE; False where the system or the file system has none."""
-    if _renameat2 is None:
-        return False
-    source, target = os.fsencode(partial.path), os.fsencode(place.path)
-    if not _renameat2(_fd_or_cwd(partial), source, _fd_or_cwd(place), target, _NOREPLACE):
-        return True
-    number = ctypes.get_errno()
-    if number in (errno.EINVAL, errno.ENOSYS):
-        return False
-    raise OSError(number, os.strerror(number), place.path)
-
-
-_NOREPLACE = 1
-_AT_FDCWD = -100
-_renameat2: Any = None
-if sys.platform.startswith("linux"):
-    with contextlib.suppress(OSError, AttributeError):
-        _renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-
-
-def _fd_or_cwd(place: Place) -> int:
-    return _AT_FDCWD if place.dir_fd is None else place.dir_fd
-
-
-_looking_and_renaming = threading.Lock()
-
-
-def _look_and_rename(partial: Place, place: Place) -> None:
-    # Two of our own uploads cannot both find the name free; against other programs there is no better way.
-    with _looking_and_renaming:
-        _require_replaceable(place, place.path, "fail")
-        os.rename(partial.path, place.path, src_dir_fd=partial.dir_fd, dst_dir_fd=place.dir_fd)

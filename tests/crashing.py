@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fileserver import partials
+from fileserver import disk
 from fileserver.server import FileServer
 from fileserver.storage import Storage
 
@@ -81,7 +81,7 @@ def serve(folder: str, step: int, after: bool) -> None:
     numbers = itertools.count(1)
     for name in STEPS:
         setattr(os, name, dying(getattr(os, name), numbers, step, after))
-    partials._rename_noreplace = dying(partials._rename_noreplace, numbers, step, after)
+    disk._rename_noreplace = dying(disk._rename_noreplace, numbers, step, after)
     with Storage(folder) as storage, FileServer(storage) as server:
         say(port=server.address[1], pid=os.getpid())
         server.serve_forever()

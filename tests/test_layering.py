@@ -25,6 +25,7 @@ _ORDER = [
     "pacing",
     "protocol",
     "storage",
+    "disk",
     "partials",
     "connection",
     "registry",

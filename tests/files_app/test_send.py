@@ -15,6 +15,7 @@ from fileserver.events import TransferFinished, TransferStarted
 from fileserver.partials import Partials
 from fileserver.protocol import ErrorReply, Fields
 from tests.files_app.conftest import Served, serving
+from tests.lossy import lossy_proxy, random_cuts
 from tests.servers import numbered_bytes, wait_until
 
 pytestmark = pytest.mark.usefixtures("database", "cache", "quick_tries")
@@ -63,13 +64,14 @@ class Line:
                 return found
 
             def send_body(
-                self, source: Readable, length: int, progress: Callable[[int], None] = lambda count: None
+                self, source: Readable, length: int, sent: Callable[[memoryview], None] = lambda piece: None
             ) -> Fields:
                 if not line.cuts:
-                    return super().send_body(source, length, progress)
-                piece = source.read(line.cuts.pop(0))
+                    return super().send_body(source, length, sent)
+                piece = memoryview(bytearray(line.cuts.pop(0)))
+                piece = piece[: source.readinto(piece)]
                 self._sock.sendall(piece)
-                progress(len(piece))
+                sent(piece)
                 line.cut()
                 self.close()
                 raise ConnectionResetError("The line broke.")
@@ -122,6 +124,22 @@ def test_it_goes_on_after_every_break_and_sends_nothing_twice(
     served.settle()
     row = Transfer.objects.get()
     assert (row.outcome, row.done, row.error) == ("complete", len(DATA), "")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_it_arrives_over_a_line_that_breaks_20_times(
+    served: Served, source: Path, cache: Path, seed: int
+) -> None:
+    cuts = random_cuts(seed, 20, len(DATA) // 12)
+    with lossy_proxy(served.port, cuts) as port:
+        send = Send(lambda: Client(port=port), "server", source, "big.iso", "fail")
+        assert send.run(nothing) == "big.iso"
+    assert list(cuts) == []
+    assert (served.folder / "big.iso").read_bytes() == DATA
+    assert remembered(cache) == []
+    wait_until(lambda: served.events.of(TransferFinished)[-1].outcome == "complete")
+    served.settle()
+    assert Transfer.objects.filter(outcome="complete").count() == 1
 
 
 def test_while_the_server_does_not_know_of_the_break_it_is_asked_again(

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fileserver import disk
 from fileserver import partials as module
 from fileserver.partials import Partials, State, Upload
 from fileserver.protocol import ErrorReply
@@ -464,7 +465,7 @@ def test_exists_rename_takes_the_first_free_number(storage: Storage, partials: P
 def way_to_rename(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the system's own step that fails if the name is taken, and where it has none."""
     if request.param == "look and rename":
-        monkeypatch.setattr(module, "_renameat2", None)
+        monkeypatch.setattr(disk, "_renameat2", None)
 
 
 def in_threads(*works: Callable[[], Any]) -> None:
@@ -511,8 +512,8 @@ def test_of_many_uploads_of_one_name_with_exists_fail_one_wins(storage: Storage,
 def test_where_the_system_has_no_such_step_a_file_is_looked_for_and_renamed(
     storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(module, "_renameat2", lambda *args: -1)
-    monkeypatch.setattr(module.ctypes, "get_errno", lambda: number)
+    monkeypatch.setattr(disk, "_renameat2", lambda *args: -1)
+    monkeypatch.setattr(disk.ctypes, "get_errno", lambda: number)
     assert put(partials, "x/a", b"1") == "x/a"
     assert put(partials, "x/a", b"2", "rename") == "x/a (1)"
     with closing(begin(partials, "x/b", 1)) as late:
@@ -527,13 +528,34 @@ def test_where_the_system_has_no_such_step_a_file_is_looked_for_and_renamed(
 def test_a_rename_that_the_disk_refuses_publishes_nothing(
     storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_renameat2", lambda *args: -1)
-    monkeypatch.setattr(module.ctypes, "get_errno", lambda: errno.EXDEV)
+    monkeypatch.setattr(disk, "_renameat2", lambda *args: -1)
+    monkeypatch.setattr(disk.ctypes, "get_errno", lambda: errno.EXDEV)
     with closing(begin(partials, "x/a", 1)) as upload:
         upload.write(memoryview(b"1"))
         assert code_of(lambda: upload.publish("fail")) == "internal"
     assert names(storage) == []
     assert partials.state(upload.id).published is None
+
+
+def test_the_disk_begins_with_a_long_upload_while_it_comes(
+    partials: Partials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[int, int]] = []
+    monkeypatch.setattr(disk, "begin_write_out", lambda fd, offset, count: begun.append((offset, count)))
+    monkeypatch.setattr(module, "_WRITE_OUT", 1000)
+    with closing(begin(partials, "long", 4000)) as upload:
+        for _ in range(10):
+            upload.write(memoryview(bytes(400)))
+    assert begun == [(0, 1200), (1200, 1200), (2400, 1200)]
+
+
+def test_that_the_disk_begins_changes_nothing_and_its_refusal_is_left_to_the_flush(tmp_path: Path) -> None:
+    with (tmp_path / "a").open("wb", buffering=0) as file:
+        file.write(b"abc")
+        disk.begin_write_out(file.fileno(), 0, 3)
+        descriptor = file.fileno()
+    disk.begin_write_out(descriptor, 0, 3)  # closed by now
+    assert (tmp_path / "a").read_bytes() == b"abc"
 
 
 # --- refusals before the first byte
@@ -672,9 +694,9 @@ def test_file_description_and_folders_are_flushed_before_a_file_counts_as_publis
     storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[int | str] = []
-    fsync, rename = os.fsync, module._rename_if_free
+    fsync, rename = os.fsync, disk.rename_if_free
     monkeypatch.setattr(os, "fsync", lambda fd: (steps.append(os.fstat(fd).st_ino), fsync(fd)))
-    monkeypatch.setattr(module, "_rename_if_free", lambda *places: (steps.append("rename"), rename(*places)))
+    monkeypatch.setattr(disk, "rename_if_free", lambda *places: (steps.append("rename"), rename(*places)))
     with closing(begin(partials, "w/a")) as upload:
         upload.write(memoryview(b"abc"))
         upload.publish("fail")
@@ -689,7 +711,7 @@ def test_file_description_and_folders_are_flushed_before_a_file_counts_as_publis
 def test_a_folder_that_goes_between_its_making_and_the_rename_is_made_again(
     storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rename, tries = module._rename_if_free, []
+    rename, tries = disk.rename_if_free, []
 
     def once_without_folder(*places: Any) -> None:
         tries.append(1)
@@ -697,7 +719,7 @@ def test_a_folder_that_goes_between_its_making_and_the_rename_is_made_again(
             os.rmdir(storage.root / "w")
         rename(*places)
 
-    monkeypatch.setattr(module, "_rename_if_free", once_without_folder)
+    monkeypatch.setattr(disk, "rename_if_free", once_without_folder)
     assert put(partials, "w/a", b"abc") == "w/a"
     assert len(tries) == 2
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fileserver import connection as connection_module
-from fileserver import partials as partials_module
+from fileserver import disk
 from fileserver import session as session_module
 from fileserver.connection import PeerGone, Stalled
 from fileserver.events import TransferFinished, TransferStarted
@@ -518,7 +518,7 @@ def test_a_name_that_is_taken_during_the_upload_is_refused_at_the_end(
     running: Running, renameat2: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not renameat2:
-        monkeypatch.setattr(partials_module, "_renameat2", None)
+        monkeypatch.setattr(disk, "_renameat2", None)
     with running.peer() as peer:
         started = peer.ask("PUT", name="a", size=3)
         (running.storage.root / "a").write_bytes(b"other")
