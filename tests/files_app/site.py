@@ -22,7 +22,8 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 class Answer:
     def __init__(self, start: dict[str, Any], body: bytes) -> None:
         self.status: int = start["status"]
-        self.headers = {name.decode().lower(): value.decode("latin-1") for name, value in start["headers"]}
+        self.all_headers = [(k.decode().lower(), v.decode("latin-1")) for k, v in start["headers"]]
+        self.headers = dict(self.all_headers)
         self.body = body
 
     @property
