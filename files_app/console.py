@@ -1,5 +1,6 @@
 """What ``runfileserver`` says on the console: an observer with a line for what a person wants to see."""
 
+import functools
 import logging
 
 from django.template.defaultfilters import filesizeformat
@@ -8,6 +9,7 @@ from fileserver import events
 from fileserver.names import shown
 
 log = logging.getLogger("files_app.console")
+size_text = functools.lru_cache(1024)(filesizeformat)  # 20 µs each, twice for a transfer that takes 100
 
 
 class Console:
@@ -32,13 +34,13 @@ class Console:
                     "%s started for %s, %s%s",
                     self._labels[event.id],
                     event.client,
-                    filesizeformat(event.length),
+                    size_text(event.length),
                     f" at {event.pace}" if event.pace else "",
                 )
             case events.TransferProgressed(paced=True):
                 percent = 100 * event.done // max(1, event.length)
-                log.info("%s: %d%% (%s)", self._labels[event.id], percent, filesizeformat(event.done))
+                log.info("%s: %d%% (%s)", self._labels[event.id], percent, size_text(event.done))
             case events.TransferFinished():
                 label = self._labels.pop(event.id)
-                size, word = filesizeformat(event.done), f" ({event.error})" if event.error else ""
+                size, word = size_text(event.done), f" ({event.error})" if event.error else ""
                 log.info("%s: %s%s, %s in %.2f s", label, event.outcome, word, size, event.seconds)

@@ -23,6 +23,7 @@ from fileserver import events
 log = logging.getLogger(__name__)
 
 BATCH = 2000  # events in one transaction, at most
+REST = 0.05  # seconds from one transaction to the next: one by one, short transfers would wait for their rows
 REMEMBERED = 10_000  # ended transfers whose receipt may still come
 PROGRESS_WRITES = 10.0  # seconds between two writes of the progress of what runs
 NO_ROW = 0  # no row has this key
@@ -43,6 +44,7 @@ class Recorder:
         self._ended_rows: OrderedDict[int, int] = OrderedDict()
         self._progress: dict[int, int] = {}
         self._progress_due = 0.0
+        self._rested = 0.0  # monotonic seconds
 
     def __call__(self, event: events.Event) -> None:
         self._queue.put(event)
@@ -72,13 +74,16 @@ class Recorder:
             while not ended:
                 batch, ended = self._gather()
                 self._write_with_patience(batch)
+                self._rested = time.monotonic() + REST
         finally:
             connections.close_all()
 
     def _gather(self) -> tuple[list[events.Event | Job], bool]:
-        """What is on the queue now, at least one item; and whether it was the end."""
+        """What has come since the last batch, at least one item; and whether it was the end."""
         batch: list[events.Event | Job] = []
         item = self._queue.get()
+        if self._queue.qsize() < BATCH:
+            self._stopping.wait(self._rested - time.monotonic())
         while item is not None:
             batch.append(item)
             if len(batch) >= BATCH:

@@ -55,9 +55,12 @@ class Request:
 # --- writing ---------------------------------------------------------------------------------------------
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
+
 def encode_json(value: Any) -> bytes:
     # A lone surrogate can only come from a name quoted in an error; its escape is valid JSON.
-    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
+    return _ENCODER.encode(value).encode("utf-8", "backslashreplace")
 
 
 def ok(**fields: Any) -> bytes:
@@ -237,24 +240,22 @@ class Verb:
     one_of: tuple[str, ...] = ()  # of these, exactly one must be given
 
     def read(self, name: str, given: Fields) -> Fields:
-        unknown = sorted(given.keys() - self.fields.keys())
+        unknown = given.keys() - self.fields.keys()
         if unknown:
-            raise ErrorReply("bad-request", f"{name} has no field {shown(unknown[0], 40)}.")
-        values = {key: self._value(name, key, given) for key in self.fields}
+            raise ErrorReply("bad-request", f"{name} has no field {shown(min(unknown), 40)}.")
+        values = {}
+        for key, rule in self.fields.items():
+            if key in given and (given[key] is not None or rule.default is not None or rule.required):
+                values[key] = rule.read(key, given[key])
+            elif rule.required:
+                raise ErrorReply("bad-request", f"{name} needs the field '{key}'; HELP shows how.")
+            else:
+                values[key] = rule.default
         if self.one_of and sum(values[key] is not None for key in self.one_of) != 1:
             raise ErrorReply(
                 "bad-request", f"{name} needs either {' or '.join(self.one_of)}; HELP shows how."
             )
         return values
-
-    def _value(self, name: str, key: str, given: Fields) -> Any:
-        field = self.fields[key]
-        value = given.get(key)
-        if value is None and (key not in given or field.default is None) and not field.required:
-            return field.default
-        if key not in given:
-            raise ErrorReply("bad-request", f"{name} needs the field '{key}'; HELP shows how.")
-        return field.read(key, value)
 
 
 # Only the site, which proves itself with its own token, may speak for somebody else.

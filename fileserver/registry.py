@@ -255,8 +255,9 @@ class Registry:
         with self._news:
             del self._live[transfer.id]
             self._moved[transfer.direction] += transfer.moved
-            row = transfer.row(now) | {"outcome": outcome, "seconds": round(seconds, 3), "error": error}
-            self._tell(lambda watcher: watcher.ended.append(row))
+            if self._watchers:
+                row = transfer.row(now) | {"outcome": outcome, "seconds": round(seconds, 3), "error": error}
+                self._tell(lambda watcher: watcher.ended.append(row))
         self.observer(
             TransferFinished(
                 transfer.id, transfer.name, transfer.done, outcome, error, verified, seconds, time.time()

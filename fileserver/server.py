@@ -1,4 +1,4 @@
-"""Listens, and gives each client a thread of its own, named ``ClientThread-n``.
+"""Listens, and gives each client a thread to itself, named ``ClientThread-n``.
 
 The accept loop reads nothing from a client, so no client can hold up another, and no single bad connection
 ends it. ``shutdown`` runs in these steps: stop listening, let idle clients go, wait for running transfers,
@@ -18,6 +18,7 @@ import time
 from collections import deque
 
 from fileserver.connection import Connection
+from fileserver.crew import Crew
 from fileserver.events import ClientConnected, ClientDisconnected, ClientRefused, Observer, ignore
 from fileserver.pacing import Pace
 from fileserver.partials import Partials
@@ -64,7 +65,8 @@ class FileServer:
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._left = threading.Condition(self._lock)
-        self._sessions: dict[Session, threading.Thread] = {}
+        self._sessions: set[Session] = set()
+        self._crew = Crew()
         self._refused: deque[tuple[float, socket.socket]] = deque()
         self._house_due = self._sweep_due = 0.0
         self._stopping = threading.Event()
@@ -141,8 +143,6 @@ class FileServer:
             self._waker.send(b"\0")
         # 2. Clients between two requests, and watchers, are told and let go.
         self.registry.close()
-        with self._lock:
-            threads = list(self._sessions.values())
         for session in self._current():
             session.wind_down()
         # 3. Running transfers may end by themselves, within the grace.
@@ -153,9 +153,8 @@ class FileServer:
             if not self._wait_for_sessions(1.0):
                 for session in self._current():
                     session.connection.wake()
-        for thread in threads:
-            if thread.ident is not None:  # the system had no thread for it
-                thread.join()
+        self._wait_for_sessions(None)
+        self._crew.close()
         # 6. Uploads that wait for their next part get none. Last: a thread could have left one more.
         self.registry.end_waiting(0, "aborted", "shutting-down")
 
@@ -163,7 +162,7 @@ class FileServer:
         with self._lock:
             return list(self._sessions)
 
-    def _wait_for_sessions(self, seconds: float) -> bool:
+    def _wait_for_sessions(self, seconds: float | None) -> bool:
         with self._left:
             return self._left.wait_for(lambda: not self._sessions, seconds)
 
@@ -191,17 +190,16 @@ class FileServer:
             return
         name = f"ClientThread-{next(self._numbers)}"
         session = Session(Connection(sock, peer, self.limits.stall), self._service, name, host)
-        thread = threading.Thread(target=self._attend, args=(session,), name=name)
         with self._lock:
-            # Listed before it starts, and not once it is too late: shutdown must never miss a thread.
+            # Listed before it begins, and not once it is too late: shutdown must never miss one.
             if self._stopping.is_set():
                 sock.close()
                 return
-            self._sessions[session] = thread
+            self._sessions.add(session)
             # Still under the lock: two threads must not tell their counts in the wrong order.
             self.registry.clients_changed(len(self._sessions))
         try:
-            thread.start()
+            self._crew.take_on(name, lambda: self._attend(session))
         except RuntimeError:  # no more threads are to be had
             self._forget(session)
             self._refuse(sock, peer, "The server has no more threads; try again later.")
@@ -233,7 +231,7 @@ class FileServer:
             self._refused.popleft()[1].close()
 
     def _attend(self, session: Session) -> None:
-        """The life of a client's thread."""
+        """What a thread does for a client."""
         observer, peer = self._service.observer, session.connection.peer
         observer(ClientConnected(peer, session.thread))
         try:
@@ -246,7 +244,7 @@ class FileServer:
 
     def _forget(self, session: Session) -> None:
         with self._left:
-            self._sessions.pop(session, None)
+            self._sessions.discard(session)
             self.registry.clients_changed(len(self._sessions))
             if not self._sessions:
                 self._left.notify_all()

@@ -34,6 +34,7 @@ _ORDER = [
     "handler",
     "intake",
     "session",
+    "crew",
     "server",
 ]
 _WIRE = {"events", "names", "pacing", "protocol"}
