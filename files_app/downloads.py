@@ -120,7 +120,7 @@ def _unsent(request: HttpRequest, state: Fields, selection: Selection) -> HttpRe
 
 
 def _empty(state: Fields, status: int) -> HttpResponse:
-    """Headers alone. All of them with a 304 too: a cache puts them in the place of those that it has."""
+    """Headers alone, as of the whole file: with a 304 they take the place of those in a cache."""
     return HttpResponse(status=status, headers={**_headers(state), "Content-Length": str(state["size"])})
 
 
@@ -133,7 +133,8 @@ def _headers(state: dict[str, Any]) -> dict[str, str]:
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "X-Content-Type-Options": "nosniff",
         "Cross-Origin-Resource-Policy": "same-origin",
-        "Cache-Control": "no-cache",
+        # Three tabs are three transfers: a browser would give one from its cache to all of them.
+        "Cache-Control": "no-store",
         "Accept-Ranges": "bytes",
         "ETag": f'"{state["etag"]}"',
         "Last-Modified": http_date(moment(math.floor(state["mtime"])).timestamp()),
