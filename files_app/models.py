@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 from django.db import models
-from django.db.models import Count, OuterRef, Q, Subquery, Value
+from django.db.models import Count, F, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils import timezone
@@ -24,9 +24,13 @@ class FileQuerySet(models.QuerySet["File"]):
         return self.order_by(key if key in self.SORTS else "name", "name")
 
     def with_downloads(self) -> "FileQuerySet":
-        """Each file with ``downloads``: how often all of it arrived somewhere."""
+        """Each file with ``downloads``: how often it arrived somewhere to its end.
+
+        Of one that comes in parts, after a break or over several connections, one part has the end.
+        """
         complete = (
             Transfer.objects.filter(file=OuterRef("pk"), direction="download", outcome="complete")
+            .filter(size=F("offset") + F("length"))
             .order_by()
             .values("file")
             .annotate(times=Count("pk"))

@@ -4,9 +4,7 @@ Nothing here opens a served file: downloads, uploads and deletes are requests to
 them has a thread there, a limit, a live row and a row in the history.
 """
 
-import asyncio
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from django.core.paginator import Page, Paginator
@@ -14,26 +12,19 @@ from django.db.models import QuerySet, Sum
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
-from django.utils.http import content_disposition_header, http_date
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
 
+from files_app import downloads
 from files_app.access import require_own_page
-from files_app.bodies import body_of, extensions_of, length_of
-from files_app.models import File, Transfer, moment, url_of
+from files_app.bodies import body_of, length_of
+from files_app.models import File, Transfer, url_of
 from files_app.relay import answers_in_sentences, connect, sentence, server_address, speaking_for
-from files_app.streaming import Streaming
-from fileserver.aclient import AsyncClient, AsyncDownload
-from fileserver.names import shown
 from fileserver.pacing import SLOW_MOTION
-from fileserver.protocol import ErrorReply
-
-log = logging.getLogger(__name__)
 
 PER_PAGE = 50
 RECENT = 12
-PACES = {"": None, "slow-motion": SLOW_MOTION.as_json()}
 
 
 # --- pages
@@ -143,60 +134,6 @@ async def served_file(request: HttpRequest, name: str) -> HttpResponseBase:
     return await handler(request, name)
 
 
-async def _download(request: HttpRequest, name: str) -> HttpResponseBase:
-    pace = request.GET.get("pace", "")
-    if pace not in PACES:
-        return sentence(request, 400, "The only pace that can be asked for is slow-motion.")
-    client = await connect()
-    # However the request ends: nobody runs the `finally` of a relay that has not begun when it does.
-    task = asyncio.current_task()
-    assert task is not None
-    task.add_done_callback(lambda task: client.close())
-    download = await client.get(name, pace=PACES[pace], **speaking_for(request))
-    response = Streaming(_relay(client, download, request), headers=_headers(download.header))
-    response["Content-Length"] = str(download.length)
-    return response
-
-
-async def _relay(client: AsyncClient, download: AsyncDownload, request: HttpRequest) -> AsyncIterator[bytes]:
-    """The bytes of a download, and its receipt once the browser's system has them all."""
-    extensions = extensions_of(request)
-    delivered, abort = extensions.get("cfsite.delivered"), extensions.get("cfsite.abort")
-    try:
-        async for piece in download:
-            yield piece
-        if delivered is None or await delivered():
-            await client.request("RECEIPT", id=download.id)
-    except (ConnectionError, TimeoutError, ErrorReply) as error:
-        log.warning("the download of %s broke off: %s", shown(download.header["name"]), error)
-        if abort is None:
-            raise
-        abort()  # the browser must not take what it has for the whole
-    finally:
-        client.close()
-
-
-async def _head(request: HttpRequest, name: str) -> HttpResponse:
-    async with await connect() as client:
-        state = await client.request("STAT", name=name)
-    return HttpResponse(headers={**_headers(state), "Content-Length": str(state["size"])})
-
-
-def _headers(state: dict[str, Any]) -> dict[str, str]:
-    """What every user's file is sent with: it is kept as a file, and never runs as a page of ours."""
-    last_part = state["name"].rpartition("/")[2]
-    return {
-        "Content-Type": "application/octet-stream",
-        "Content-Disposition": content_disposition_header(True, last_part) or "attachment",
-        "Content-Security-Policy": "sandbox; default-src 'none'",
-        "X-Content-Type-Options": "nosniff",
-        "Cross-Origin-Resource-Policy": "same-origin",
-        "Cache-Control": "no-cache",
-        "ETag": f'"{state["etag"]}"',
-        "Last-Modified": http_date(moment(state["mtime"]).timestamp()),
-    }
-
-
 async def _upload(request: HttpRequest, name: str) -> HttpResponse:
     require_own_page(request)
     exists = request.GET.get("exists", "fail")
@@ -217,8 +154,8 @@ async def _delete(request: HttpRequest, name: str) -> HttpResponse:
 
 
 FILE_METHODS: dict[str, Callable[[HttpRequest, str], Awaitable[HttpResponseBase]]] = {
-    "GET": _download,
-    "HEAD": _head,
+    "GET": downloads.download,
+    "HEAD": downloads.head,
     "PUT": _upload,
     "DELETE": _delete,
 }

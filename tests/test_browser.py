@@ -153,6 +153,18 @@ def test_slow_motion_is_one_click_and_shows_its_pace(page: Any, stack: Stack) ->
     assert stack.ending("lesson.bin")["seconds"] > 0.9
 
 
+def test_each_click_is_a_transfer_and_none_is_answered_by_the_browsers_cache(page: Any, stack: Stack) -> None:
+    (stack.files / "tabs.bin").write_bytes(numbered_bytes(6000))
+    tabs = [page, page.context.new_page(), page.context.new_page()]
+    for tab in tabs[1:]:
+        tab.goto(stack.url)
+    for count, tab in enumerate([*tabs, page], start=1):
+        with tab.expect_download():
+            file_row(tab, "tabs.bin").locator('[data-act="slow-motion"]').click()
+        wait_until(lambda count=count: len(stack.history(q="tabs.bin")) == count, 15)  # type: ignore[misc]
+    wait_until(lambda: {row["outcome"] for row in stack.history(q="tabs.bin")} == {"complete"}, 15)
+
+
 def test_delete_asks_first_and_then_removes_the_file(page: Any, stack: Stack) -> None:
     (stack.files / "old.txt").write_text("x")
     button = file_row(page, "old.txt").locator('[data-act="delete"]')

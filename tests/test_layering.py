@@ -23,6 +23,7 @@ _ORDER = [
     "events",
     "names",
     "pacing",
+    "selection",
     "protocol",
     "storage",
     "disk",

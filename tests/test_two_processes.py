@@ -75,6 +75,33 @@ def test_a_download_through_the_site_arrives_byte_for_byte_and_is_one_complete_r
     assert (row["outcome"], row["done"], row["via"]) == ("complete", len(content), "web")
 
 
+def test_answers_to_conditions_and_ranges_follow_each_other_on_one_connection(stack: Stack) -> None:
+    content = numbered_bytes(MEBIBYTE)
+    (stack.files / "asked.bin").write_bytes(content)
+    with Client(port=stack.server_port) as client:
+        etag = f'"{client.request("STAT", name="asked.bin")["etag"]}"'
+    asked = [
+        ("GET", {"If-None-Match": etag}, 304, MEBIBYTE, b""),
+        ("HEAD", {"If-None-Match": etag}, 304, MEBIBYTE, b""),
+        ("GET", {"Range": "bytes=5-9", "If-Range": etag}, 206, 5, content[5:10]),
+        ("HEAD", {"Range": "bytes=5-9"}, 200, MEBIBYTE, b""),
+        ("HEAD", {"If-Match": '"x"'}, 412, None, b""),
+        ("HEAD", {}, 200, MEBIBYTE, b""),
+        ("GET", {"Range": "bytes=-9"}, 206, 9, content[-9:]),
+        ("GET", {"Range": "bytes=5-9", "If-Range": '"x"'}, 200, MEBIBYTE, content),
+        ("GET", {}, 200, MEBIBYTE, content),
+    ]
+    connection = http.client.HTTPConnection("127.0.0.1", stack.web_port, timeout=20)
+    with contextlib.closing(connection):
+        for method, headers, status, length, body in asked:
+            connection.request(method, "/files/asked.bin", headers=headers)
+            sock = connection.sock
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()) == (status, body), (method, headers)
+            assert length is None or answer.headers["Content-Length"] == str(length), (method, headers)
+            assert connection.sock is sock, "the connection was not kept open"
+
+
 def test_an_upload_and_a_delete_with_curls_manners_are_done_and_recorded(stack: Stack) -> None:
     content = numbered_bytes(5 * MEBIBYTE)
     assert stack.request("PUT", "/files/week%203/up.bin", content)[0] == 201

@@ -91,6 +91,12 @@ class TestFiles:
         downloads = dict(File.objects.with_downloads().values_list("name", "downloads"))
         assert downloads == {counted.name: 2, other.name: 0}
 
+    def test_a_download_in_parts_counts_once(self) -> None:
+        file = make_file("a")
+        for offset, length in ((0, 30), (30, 50), (80, 20)):
+            make_transfer(file=file, outcome="complete", size=100, offset=offset, length=length)
+        assert File.objects.with_downloads().get().downloads == 1
+
     def test_a_file_that_goes_leaves_its_transfers(self) -> None:
         file = make_file("a.txt")
         transfer = make_transfer(file=file)

@@ -65,7 +65,7 @@ class TestDownload:
         assert answer.headers["content-security-policy"] == "sandbox; default-src 'none'"
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
-        assert answer.headers["cache-control"] == "no-cache"
+        assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["etag"] == f'"{state.etag}"'
         assert parsedate_to_datetime(answer.headers["last-modified"]).timestamp() == int(state.mtime)
         assert "set-cookie" not in answer.headers

@@ -1,0 +1,141 @@
+"""Downloads as browsers and download managers expect them: whole, conditional or a range (RFC 9110).
+
+The bytes and the headers of an answer belong to one state of the file. A request with conditions or a range
+is decided on a ``STAT``, and the ``GET`` that follows names the etag of it. A plain one needs no ``STAT``.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncIterator
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.http import content_disposition_header, http_date
+
+from files_app.bodies import extensions_of
+from files_app.models import moment
+from files_app.relay import connect, sentence, speaking_for
+from files_app.streaming import Streaming
+from fileserver.aclient import AsyncClient, AsyncDownload
+from fileserver.names import shown
+from fileserver.pacing import SLOW_MOTION
+from fileserver.protocol import ErrorReply, Fields
+from fileserver.selection import Selection, select
+
+log = logging.getLogger(__name__)
+
+PACES = {"": None, "slow-motion": SLOW_MOTION.as_json()}
+# Each of these alone can lead to another answer than the whole file; ``If-Range`` cannot without ``Range``.
+DECIDING = {"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "range"}
+MOST_LOOKS = 5  # at a file that is replaced each time between the look and the GET
+
+
+async def download(request: HttpRequest, name: str) -> HttpResponseBase:
+    pace = request.GET.get("pace", "")
+    if pace not in PACES:
+        return sentence(request, 400, "The only pace that can be asked for is slow-motion.")
+    client = await connect()
+    # However the request ends: nobody runs the `finally` of a relay that has not begun when it does.
+    task = asyncio.current_task()
+    assert task is not None
+    task.add_done_callback(lambda task: client.close())
+    wishes = {"name": name, "pace": PACES[pace], **speaking_for(request)}
+    if DECIDING.isdisjoint(_lowered(request)):
+        return _sent(request, client, await client.get(**wishes), Selection(200))
+    return await _selected(request, client, wishes)
+
+
+async def head(request: HttpRequest, name: str) -> HttpResponse:
+    async with await connect() as client:
+        state = await client.request("STAT", name=name)
+    selection = _select(request, state)
+    return _empty(state, 200) if selection.status == 200 else _unsent(request, state, selection)
+
+
+async def _selected(request: HttpRequest, client: AsyncClient, wishes: Fields) -> HttpResponseBase:
+    for _ in range(MOST_LOOKS):
+        state = await client.request("STAT", name=wishes["name"])
+        chosen = _select(request, state)
+        if chosen.status not in (200, 206):
+            return _unsent(request, state, chosen)
+        try:
+            part = {"offset": chosen.offset, "length": chosen.length, "etag": state["etag"]}
+            return _sent(request, client, await client.get(**wishes, **part), chosen)
+        except ErrorReply as error:
+            if error.code != "changed":
+                raise
+    raise ErrorReply("busy", f"{shown(wishes['name'])} changes again and again; try again later.")
+
+
+def _select(request: HttpRequest, state: Fields) -> Selection:
+    facts = {key: state[key] for key in ("etag", "mtime", "size")}
+    return select(request.method or "", _lowered(request), **facts)
+
+
+def _lowered(request: HttpRequest) -> dict[str, str]:
+    return {name.lower(): value for name, value in request.headers.items()}
+
+
+# --- answers
+
+
+def _sent(
+    request: HttpRequest, client: AsyncClient, download: AsyncDownload, selection: Selection
+) -> HttpResponseBase:
+    headers = {**_headers(download.header), "Content-Length": str(download.length)}
+    if selection.status == 206:
+        headers["Content-Range"] = selection.content_range(download.header["size"])
+    return Streaming(_relay(client, download, request), status=selection.status, headers=headers)
+
+
+async def _relay(client: AsyncClient, download: AsyncDownload, request: HttpRequest) -> AsyncIterator[bytes]:
+    """The bytes of a download, and its receipt once the browser's system has them all."""
+    extensions = extensions_of(request)
+    delivered, abort = extensions.get("cfsite.delivered"), extensions.get("cfsite.abort")
+    try:
+        async for piece in download:
+            yield piece
+        if delivered is None or await delivered():
+            await client.request("RECEIPT", id=download.id)
+    except (ConnectionError, TimeoutError, ErrorReply) as error:
+        log.warning("the download of %s broke off: %s", shown(download.header["name"]), error)
+        if abort is None:
+            raise
+        abort()  # the browser must not take what it has for the whole
+    finally:
+        client.close()
+
+
+def _unsent(request: HttpRequest, state: Fields, selection: Selection) -> HttpResponse:
+    name, size = shown(state["name"]), state["size"]
+    if selection.status == 304:
+        return _empty(state, 304)
+    if selection.status == 412:
+        return sentence(request, 412, f"{name} is not in the state that was asked for.")
+    response = sentence(request, 416, f"{name} has {size} bytes, and none in that range.")
+    response["Content-Range"] = selection.content_range(size)
+    return response
+
+
+def _empty(state: Fields, status: int) -> HttpResponse:
+    """Headers alone, as of the whole file: with a 304 they take the place of those in a cache."""
+    return HttpResponse(status=status, headers={**_headers(state), "Content-Length": str(state["size"])})
+
+
+def _headers(state: dict[str, Any]) -> dict[str, str]:
+    """What every user's file is sent with: it is kept as a file, and never runs as a page of ours."""
+    last_part = state["name"].rpartition("/")[2]
+    return {
+        "Content-Type": "application/octet-stream",
+        "Content-Disposition": content_disposition_header(True, last_part) or "attachment",
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "X-Content-Type-Options": "nosniff",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        # Three tabs are three transfers: a browser would give one from its cache to all of them.
+        "Cache-Control": "no-store",
+        "Accept-Ranges": "bytes",
+        "ETag": f'"{state["etag"]}"',
+        "Last-Modified": http_date(moment(math.floor(state["mtime"])).timestamp()),
+    }
