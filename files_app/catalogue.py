@@ -26,7 +26,7 @@ INTERVAL = 2.0  # seconds between two looks at the folder
 SHARE = 20  # a look that takes long is followed by a rest of so many times as long
 LOOK_BATCH = 500  # files between two rests of a look
 BREATH = 0.001  # seconds of such a rest, in which the threads that serve run undisturbed
-WRITE_BATCH = 500  # files in one transaction
+WRITE_BATCH = 900  # files in one transaction; some SQLites take 999 values in a statement
 
 
 class Catalogue:

@@ -22,7 +22,10 @@ class FileQuerySet(models.QuerySet["File"]):
 
     def sorted_by(self, key: str) -> "FileQuerySet":
         """In the order of one of ``SORTS``; anything else is by name."""
-        return self.order_by(key if key in self.SORTS else "name", "name")
+        if key not in self.SORTS:
+            key = "name"
+        # Downwards is upwards reversed, names too: the same index, read from its other end, serves both.
+        return self.order_by(key, "-name" if key.startswith("-") else "name")
 
     def upsert(self, files: "list[File]") -> None:
         """Insert these, or write them over the rows of their names.
@@ -75,11 +78,8 @@ class File(models.Model):
     class Meta:
         ordering = ["name"]
         indexes = [
-            # One for each of SORTS: without it every page would sort all files.
             models.Index(fields=["size", "name"]),
-            models.Index(fields=["-size", "name"]),
             models.Index(fields=["mtime", "name"]),
-            models.Index(fields=["-mtime", "name"]),
         ]
 
     def __str__(self) -> str:

@@ -68,7 +68,7 @@ class TestFiles:
             ("name", "abc"),
             ("-name", "cba"),
             ("size", "bac"),
-            ("-size", "acb"),
+            ("-size", "cab"),
             ("mtime", "cba"),
             ("-mtime", "abc"),
             ("etag", "abc"),
@@ -77,7 +77,9 @@ class TestFiles:
             ("?", "abc"),
         ],
     )
-    def test_files_are_sorted_by_the_given_columns_only_and_then_by_name(self, sort: str, order: str) -> None:
+    def test_files_are_sorted_by_the_given_columns_only_and_then_by_name_the_same_way(
+        self, sort: str, order: str
+    ) -> None:
         make_file("b", size=1, days=2)
         make_file("c", size=2, days=1)
         make_file("a", size=2, days=3)
