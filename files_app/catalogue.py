@@ -9,6 +9,7 @@ import mimetypes
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 
 from django.db import connections, transaction
@@ -23,13 +24,18 @@ log = logging.getLogger(__name__)
 
 INTERVAL = 2.0  # seconds between two looks at the folder
 SHARE = 20  # a look that takes long is followed by a rest of so many times as long
-WRITE_BATCH = 500  # rows in one statement
+LOOK_BATCH = 500  # files between two rests of a look
+BREATH = 0.001  # seconds of such a rest, in which the threads that serve run undisturbed
+WRITE_BATCH = 900  # files in one transaction; some SQLites take 999 values in a statement
 
 
 class Catalogue:
-    """``start`` it when the recorder runs; ``announce`` gets the number of files after each change."""
+    """``start`` it when the recorder runs; ``announce`` gets the number of files after each change.
 
-    def __init__(self, storage: Storage, recorder: Recorder, announce: Callable[[int], None]) -> None:
+    The number is ``None`` until all files that were there at the start have been counted.
+    """
+
+    def __init__(self, storage: Storage, recorder: Recorder, announce: Callable[[int | None], None]) -> None:
         self._storage = storage
         self._recorder = recorder
         self._announce = announce
@@ -72,28 +78,33 @@ class Catalogue:
 
     def _look(self) -> None:
         """Compare the folder with the rows, and have the differences written."""
-        known = dict(self._known)
-        found = {entry.name: entry for entry in self._storage.entries()}
-        differing = [name for name, entry in found.items() if known.get(name) != entry.etag]
-        differing += known.keys() - found.keys()
-        self._written.clear()
-        if self._stopping.is_set():  # set before stop ends the wait, so one of the two is seen
-            return
-        self._recorder.submit(partial(self._reconcile, differing))
-        self._written.wait()  # a look that started before the last one is written would see the same again
+        differing = self._differing()
+        # Each batch is a job by itself, behind what has come meanwhile: so the history waits for one only.
+        batches = [differing[at : at + WRITE_BATCH] for at in range(0, len(differing), WRITE_BATCH)]
+        if not batches and not self._counted:
+            batches.append([])
+        for batch in batches:
+            self._written.clear()
+            if self._stopping.is_set():  # set before stop ends the wait, so one of the two is seen
+                return
+            self._recorder.submit(partial(self._reconcile, batch, batch is batches[-1]), self._written.set)
+            self._written.wait()  # a look begun before the last one is committed would see the same again
+
+    def _differing(self) -> list[str]:
+        """The names of files that are new, changed or gone."""
+        left, differing = dict(self._known), []
+        with closing(self._storage.entries()) as entries:
+            for number, entry in enumerate(entries):
+                if left.pop(entry.name, None) != entry.etag:
+                    differing.append(entry.name)
+                if number % LOOK_BATCH == 0 and self._stopping.wait(BREATH):
+                    return []
+        return differing + list(left)
 
     # --- in the recorder's thread
 
-    def _reconcile(self, names: list[str]) -> None:
-        try:
-            for start in range(0, len(names), WRITE_BATCH):
-                self._write(names[start : start + WRITE_BATCH])
-            if not names and not self._counted:
-                self._commit({}, [])
-        finally:
-            self._written.set()
-
-    def _write(self, names: list[str]) -> None:
+    def _reconcile(self, names: list[str], whole: bool) -> None:
+        """Write how these files are now; ``whole`` if that makes all rows as the folder is."""
         # Both looked at once more: a client's event that was on the queue before may have settled it already.
         rows = dict(File.objects.filter(name__in=names).values_list("name", "etag"))
         present, gone = [], []
@@ -103,13 +114,13 @@ class Catalogue:
             except ErrorReply:
                 gone.append(name)
         File.objects.filter(name__in=gone).delete()
-        self._upsert([self._row(entry) for entry in present if rows.get(entry.name) != entry.etag])
-        self._commit({entry.name: entry.etag for entry in present}, gone)
+        File.objects.upsert([self._row(entry) for entry in present if rows.get(entry.name) != entry.etag])
+        self._commit({entry.name: entry.etag for entry in present}, gone, whole)
 
     def _published(self, event: FilePublished) -> None:
         row = self._row(Entry(event.name, event.size, event.mtime, event.etag))
         row.sha256, row.added_by = event.sha256, event.user or ""
-        self._upsert([row])
+        File.objects.upsert([row])
         self._commit({event.name: event.etag}, [])
 
     def _deleted(self, event: FileDeleted) -> None:
@@ -117,15 +128,15 @@ class Catalogue:
         File.objects.filter(name=event.name).delete()
         self._commit({}, [event.name])
 
-    def _commit(self, present: dict[str, str], gone: list[str]) -> None:
+    def _commit(self, present: dict[str, str], gone: list[str], whole: bool = False) -> None:
         """Know and tell once the rows are committed: a page that asked before would not see them yet."""
 
         def note() -> None:
             self._known.update(present)
             for name in gone:
                 self._known.pop(name, None)
-            self._counted = True
-            self._announce(len(self._known))
+            self._counted = self._counted or whole
+            self._announce(len(self._known) if self._counted else None)
 
         transaction.on_commit(note, robust=True)
 
@@ -140,14 +151,4 @@ class Catalogue:
             mtime=moment(entry.mtime),
             etag=entry.etag,
             content_type=mimetypes.guess_type(entry.name)[0] or "application/octet-stream",
-        )
-
-    @staticmethod
-    def _upsert(rows: list[File]) -> None:
-        File.objects.bulk_create(
-            rows,
-            batch_size=WRITE_BATCH,
-            update_conflicts=True,
-            unique_fields=["name"],
-            update_fields=["size", "mtime", "etag", "sha256", "content_type", "added_at", "added_by"],
         )

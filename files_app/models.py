@@ -3,13 +3,14 @@
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
-from django.db import models
+from django.db import connection, models
 from django.db.models import Count, F, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils import timezone
 
 MOST_WORDS = 20  # of a search; SQLite refuses conditions that are nested too deeply
+COLUMNS = ("name", "size", "mtime", "etag", "sha256", "content_type", "added_at", "added_by")  # of a File
 
 
 class FileQuerySet(models.QuerySet["File"]):
@@ -21,7 +22,32 @@ class FileQuerySet(models.QuerySet["File"]):
 
     def sorted_by(self, key: str) -> "FileQuerySet":
         """In the order of one of ``SORTS``; anything else is by name."""
-        return self.order_by(key if key in self.SORTS else "name", "name")
+        if key not in self.SORTS:
+            key = "name"
+        # Downwards is upwards reversed, names too: the same index, read from its other end, serves both.
+        return self.order_by(key, "-name" if key.startswith("-") else "name")
+
+    def upsert(self, files: "list[File]") -> None:
+        """Insert these, or write them over the rows of their names.
+
+        ``bulk_create`` can do it too, in three times the time: it counts when a large folder is first served.
+        """
+        ops = connection.ops
+        columns = [ops.quote_name(name) for name in COLUMNS]
+        sql = "INSERT INTO {} ({}) VALUES ({}) ON CONFLICT ({}) DO UPDATE SET {}".format(  # noqa: S608
+            ops.quote_name(File._meta.db_table),
+            ", ".join(columns),
+            ", ".join(["%s"] * len(columns)),
+            ops.quote_name("name"),
+            ", ".join(f"{column} = excluded.{column}" for column in columns),
+        )
+        date = ops.adapt_datetimefield_value
+        rows = [
+            (f.name, f.size, date(f.mtime), f.etag, f.sha256, f.content_type, date(f.added_at), f.added_by)
+            for f in files
+        ]
+        with connection.cursor() as cursor:
+            cursor.executemany(sql, rows)
 
     def with_downloads(self) -> "FileQuerySet":
         """Each file with ``downloads``: how often it arrived somewhere to its end.

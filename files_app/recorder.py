@@ -12,6 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,7 +30,13 @@ PROGRESS_WRITES = 10.0  # seconds between two writes of the progress of what run
 NO_ROW = 0  # no row has this key
 RETRY_PAUSES = (0.1, 0.5, 2.0, 5.0)  # seconds; the last one again and again
 
-Job = Callable[[], None]
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Something else to be written; ``settled`` is called when it is committed, or given up for good."""
+
+    write: Callable[[], None]
+    settled: Callable[[], None]
 
 
 class Recorder:
@@ -49,9 +56,9 @@ class Recorder:
     def __call__(self, event: events.Event) -> None:
         self._queue.put(event)
 
-    def submit(self, job: Job) -> None:
-        """Have ``job`` run in the writer thread, in a transaction, behind what is on the queue already."""
-        self._queue.put(job)
+    def submit(self, write: Callable[[], None], settled: Callable[[], None] = lambda: None) -> None:
+        """Have ``write`` run in the writer thread, in a transaction, behind what is on the queue already."""
+        self._queue.put(Job(write, settled))
 
     def listen(self, kind: type, listener: Callable[[Any], None]) -> None:
         """Have ``listener`` called in the writer thread, in its transaction, for each event of ``kind``."""
@@ -75,6 +82,9 @@ class Recorder:
                 batch, ended = self._gather()
                 self._write_with_patience(batch)
                 self._rested = time.monotonic() + REST
+                for item in batch:
+                    if isinstance(item, Job):
+                        item.settled()
         finally:
             connections.close_all()
 
@@ -155,8 +165,8 @@ class _Batch:
                 self._recorder._progress[item.id] = item.done
             case _ if type(item) in self._recorder._listeners:
                 self._recorder._listeners[type(item)](item)
-            case _ if callable(item):
-                item()
+            case Job():
+                item.write()
 
     def _insert(self) -> None:
         """Rows of what began in this batch; what also ended in it is written once, with its ending."""

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from django.core.paginator import Page, Paginator
-from django.db.models import QuerySet, Sum
+from django.db.models import Count, QuerySet, Sum
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -59,12 +60,12 @@ def recent(request: HttpRequest) -> HttpResponse:
 def _files_context(request: HttpRequest) -> dict[str, Any]:
     query, sort = request.GET.get("q", "").strip(), request.GET.get("sort", "name")
     files = File.objects.matching(query).sorted_by(sort).with_downloads()
+    totals = File.objects.aggregate(total=Count("pk"), total_size=Coalesce(Sum("size"), 0))
     return {
-        "page": _page(request, files),
+        "page": _page(request, files, None if query else totals["total"]),
         "query": query,
         "sort": sort if sort in File.objects.all().SORTS else "name",
-        "total": File.objects.count(),
-        "total_size": File.objects.aggregate(size=Sum("size"))["size"] or 0,
+        **totals,
         "slow_motion": str(SLOW_MOTION),
     }
 
@@ -80,8 +81,11 @@ def _history_context(request: HttpRequest) -> dict[str, Any]:
     return {"page": _page(request, transfers), "query": query, **chosen, **lists, **where}
 
 
-def _page(request: HttpRequest, rows: QuerySet[Any]) -> "Page[Any]":
-    return Paginator(rows, PER_PAGE).get_page(request.GET.get("page"))
+def _page(request: HttpRequest, rows: QuerySet[Any], count: int | None = None) -> "Page[Any]":
+    paginator = Paginator(rows, PER_PAGE)
+    if count is not None:  # known already: it is not asked for again
+        paginator.count = count
+    return paginator.get_page(request.GET.get("page"))
 
 
 # --- the same as JSON

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from fileserver.pacing import Pace
 from fileserver.protocol import (
     DEFAULT_PORT,
+    MAX_LIST,
     BadReply,
     ErrorReply,
     Fields,
@@ -106,7 +107,8 @@ class Client:
         """All files, page by page, as ``{"name", "size", "mtime"}``."""
         after, more = "", True
         while more:
-            head = self.request("LIST", prefix=prefix, after=after)
+            # The server reads a folder anew for each page: of a large one, few large pages are cheapest.
+            head = self.request("LIST", prefix=prefix, after=after, limit=MAX_LIST)
             more = head["more"]
             for _ in range(head["count"]):
                 entry = parse_bare(self._read_line())

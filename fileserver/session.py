@@ -126,8 +126,8 @@ class Session(Intake):
         self._reply(user=grant.user, can=[right for right in protocol.RIGHTS if right in grant.rights])
 
     def do_list(self, ask: Fields) -> None:
-        found = self.service.storage.entries(ask["prefix"], ask["after"])
-        entries = list(itertools.islice(found, ask["limit"] + 1))
+        with contextlib.closing(self.service.storage.entries(ask["prefix"], ask["after"])) as found:
+            entries = list(itertools.islice(found, ask["limit"] + 1))
         more = len(entries) > ask["limit"]
         lines = [protocol.ok(count=min(len(entries), ask["limit"]), more=more)]
         for entry in entries[: ask["limit"]]:

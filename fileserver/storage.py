@@ -8,10 +8,11 @@ nothing outside the folder can be reached, whatever others rename meanwhile. Whe
 import contextlib
 import errno
 import hashlib
+import itertools
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -159,9 +160,12 @@ class Storage:
         with self.at(name) as place:
             return entry_of(name, self._require_regular(place, name))
 
-    def entries(self, prefix: str = "", after: str = "") -> Iterator[Entry]:
-        """Entries whose names start with ``prefix``, in the byte order of UTF-8, those behind ``after``."""
-        return self._walk("", prefix, after.encode("utf-8", "surrogatepass"))
+    def entries(self, prefix: str = "", after: str = "") -> Generator[Entry]:
+        """Entries whose names start with ``prefix``, in the byte order of UTF-8, those behind ``after``.
+
+        Close it if you do not take all: it may hold a folder open.
+        """
+        return self._walk("", prefix, after)
 
     def sha256_of(self, entry: Entry | OpenFile) -> str | None:
         """The hash of this state of the file, if it is known."""
@@ -246,35 +250,57 @@ class Storage:
 
     # --- walking
 
-    def _walk(self, folder: str, prefix: str, after: bytes) -> Iterator[Entry]:
-        # A folder sorts as its name with '/': then the walk itself is in the byte order of whole names.
-        for key, name, is_folder in sorted(self._children(folder)):
-            if is_folder:
-                branch = name + "/"
-                wanted = branch.startswith(prefix) or prefix.startswith(branch)
-                if wanted and (key > after or after.startswith(key)):
-                    yield from self._walk(name, prefix, after)
-            elif key > after and name.startswith(prefix):
-                with contextlib.suppress(ErrorReply):  # gone meanwhile
-                    yield self.stat(name)
+    def _walk(self, folder: str, prefix: str, after: str) -> Generator[Entry]:
+        """What is below ``folder``, which is empty or ends in ``/``, as the keys of folders do here."""
+        # So the walk itself is in the order of whole names: code points have the order of their UTF-8 bytes.
+        keys = sorted(key for key in self._children(folder) if _leads_on(key, prefix, after))
+        # The order first and the looking at each later: a page of a large folder looks at its own files only.
+        for are_folders, run in itertools.groupby(filter(self._is_safe, keys), _is_folder):
+            if are_folders:
+                for key in run:
+                    yield from self._walk(key, prefix, after)
+            else:
+                yield from self._files(folder, run)
 
-    def _children(self, folder: str) -> Iterator[tuple[bytes, str, bool]]:
-        parts = folder.split("/") if folder else []
+    def _children(self, folder: str) -> Iterator[str]:
         try:
-            with self.folder(parts, make=False) as place, os.scandir(_scannable(place)) as found:
+            with self._walked(folder) as place, os.scandir(_scannable(place)) as found:
                 for child in found:
-                    if child.name.startswith(".") or child.is_symlink():
+                    if child.name.startswith("."):
                         continue
-                    name = f"{folder}/{child.name}" if folder else child.name
-                    is_folder = child.is_dir(follow_symlinks=False)
-                    if not is_folder and not child.is_file(follow_symlinks=False):
-                        continue
-                    if not is_safe(name):
-                        self._name_once(name)
-                        continue
-                    yield (name + "/" * is_folder).encode(), name, is_folder
+                    if child.is_file(follow_symlinks=False):
+                        yield folder + child.name
+                    elif child.is_dir(follow_symlinks=False):
+                        yield folder + child.name + "/"
         except OSError as error:
-            self._name_once(folder, f"cannot be read: {os.strerror(error.errno or 0)}")
+            self._name_once(folder.rstrip("/"), f"cannot be read: {os.strerror(error.errno or 0)}")
+
+    def _files(self, folder: str, names: Iterable[str]) -> Iterator[Entry]:
+        """The folder is followed to once for all of them."""
+        try:
+            with self._walked(folder) as place:
+                for name in names:
+                    with contextlib.suppress(ErrorReply):  # gone meanwhile
+                        yield self._entry(Place(place.dir_fd, place.child(name[len(folder) :])), name)
+        except OSError as error:
+            with contextlib.suppress(ErrorReply):  # the whole folder is
+                refuse(error, folder)
+
+    def _entry(self, place: Place, name: str) -> Entry:
+        try:
+            return entry_of(name, self._require_regular(place, name))
+        except OSError as error:
+            refuse(error, name)
+
+    def _walked(self, folder: str) -> contextlib.AbstractContextManager[Place]:
+        return self.folder(folder.split("/")[:-1], make=False)
+
+    def _is_safe(self, key: str) -> bool:
+        name = key.removesuffix("/")
+        if not is_safe(name):
+            self._name_once(name)
+            return False
+        return True
 
     @staticmethod
     def names_in(place: Place) -> list[str]:
@@ -294,6 +320,17 @@ def etag_of(found: os.stat_result) -> str:
 
 def entry_of(name: str, found: os.stat_result) -> Entry:
     return Entry(name, found.st_size, found.st_mtime, etag_of(found))
+
+
+def _is_folder(key: str) -> bool:
+    return key.endswith("/")
+
+
+def _leads_on(key: str, prefix: str, after: str) -> bool:
+    """Whether the file, or something in the folder, starts with ``prefix`` and comes behind ``after``."""
+    if _is_folder(key):
+        return (key > after or after.startswith(key)) and (key.startswith(prefix) or prefix.startswith(key))
+    return key > after and key.startswith(prefix)
 
 
 def _scannable(place: Place) -> int | str:

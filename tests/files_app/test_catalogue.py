@@ -1,8 +1,10 @@
 """The rows agree with the folder: at the start, after each change, and after what others do to it by hand."""
 
+import contextlib
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,12 @@ from django.db import OperationalError, connections
 from files_app import catalogue as catalogue_module
 from files_app import recorder as recorder_module
 from files_app.catalogue import Catalogue
-from files_app.models import File
+from files_app.models import File, Transfer
 from files_app.recorder import Recorder
 from fileserver.events import FileDeleted, FilePublished
 from fileserver.storage import Storage
 from tests.files_app.conftest import Served, serving
+from tests.files_app.test_recorder import finished, started
 from tests.servers import sha256, wait_until
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -30,10 +33,10 @@ class Announced:
     """What the catalogue has announced; ``wait_for`` a number of files."""
 
     def __init__(self) -> None:
-        self.counts: list[int] = []
+        self.counts: list[int | None] = []
         self.rows: list[int] = []  # what somebody else saw in the database at that moment
 
-    def __call__(self, count: int) -> None:
+    def __call__(self, count: int | None) -> None:
         self.counts.append(count)
         seen: list[int] = []
         reader = threading.Thread(target=_count_rows, args=(seen,))
@@ -265,13 +268,13 @@ class TestClients:
         with Storage(folder) as storage:
             catalogue = Catalogue(storage, recorder, lambda count: None)
             entry = storage.stat("a.txt")
-            recorder.submit(lambda: catalogue._reconcile(["a.txt"]))
+            recorder.submit(lambda: catalogue._reconcile(["a.txt"], True))
             recorder(
                 FilePublished(
                     entry.name, entry.size, entry.mtime, entry.etag, sha256=sha256(b"hello"), user=None
                 )
             )
-            recorder.submit(lambda: catalogue._reconcile(["a.txt"]))
+            recorder.submit(lambda: catalogue._reconcile(["a.txt"], True))
             recorder.start()
             recorder.stop()
         assert File.objects.get().sha256 == sha256(b"hello")
@@ -282,6 +285,121 @@ class TestClients:
         served.recorder(FileDeleted("a.txt", "client", None))
         served.settle()
         served.catalogued("a.txt")
+
+
+@contextlib.contextmanager
+def cataloguing(folder: Path, announce: Any = lambda count: None) -> Iterator[tuple[Catalogue, Recorder]]:
+    """A catalogue that has not begun yet, and its recorder, which runs."""
+    recorder = Recorder()
+    with Storage(folder) as storage:
+        catalogue = Catalogue(storage, recorder, announce)
+        recorder.start()
+        try:
+            yield catalogue, recorder
+        finally:
+            recorder.stop()
+
+
+def fill(folder: Path, count: int, first: int = 0) -> None:
+    for number in range(first, count):
+        (folder / f"{number:04}.txt").write_bytes(b"x")
+
+
+class TestManyFiles:
+    def test_the_server_serves_while_the_first_look_goes_on(
+        self, folder: Path, quick_looks: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fill(folder, 5)
+        entries = Storage.entries
+        looking, go = threading.Event(), threading.Event()
+
+        def held_up(self: Storage) -> Any:
+            for entry in entries(self):
+                looking.set()
+                assert go.wait(10)
+                yield entry
+
+        monkeypatch.setattr(Storage, "entries", held_up)
+        with serving(folder) as served, served.client() as client:
+            try:
+                assert looking.wait(10)
+                assert client.request("PING")["protocol"] == "CFS/1"
+                assert b"".join(client.get("0003.txt")) == b"x"
+                served.settle()
+                assert (names(), served.server.registry.files) == ([], None)
+            finally:
+                go.set()
+            wait_until(lambda: served.server.registry.files == 5)
+        assert len(names()) == 5
+
+    def test_the_history_gets_its_turn_between_two_batches(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What a client does meanwhile is written behind the batch that runs, not behind all."""
+        monkeypatch.setattr(catalogue_module, "WRITE_BATCH", 10)
+        fill(folder, 50)
+        rows: list[tuple[int, int]] = []  # of files and of transfers, as each batch begins
+        with cataloguing(folder) as (catalogue, recorder):
+            reconcile = catalogue._reconcile
+
+            def batch(*args: Any) -> None:
+                rows.append((File.objects.count(), Transfer.objects.count()))
+                if len(rows) == 2:
+                    recorder(started(1))
+                    recorder(finished(1))
+                reconcile(*args)
+
+            monkeypatch.setattr(catalogue, "_reconcile", batch)
+            catalogue._look()
+        assert [files for files, _ in rows] == [0, 10, 20, 30, 40]
+        assert [transfers for _, transfers in rows[3:]] == [1, 1]
+        assert len(names()) == 50
+
+    def test_a_look_gives_way_to_the_threads_that_serve(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(catalogue_module, "LOOK_BATCH", 10)
+        fill(folder, 50)
+        rests: list[float] = []
+        with cataloguing(folder) as (catalogue, _):
+            monkeypatch.setattr(catalogue._stopping, "wait", rests.append)
+            assert len(catalogue._differing()) == 50
+        assert rests == [catalogue_module.BREATH] * 5
+
+    def test_a_look_that_is_stopped_in_the_middle_takes_no_file_for_gone(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(catalogue_module, "LOOK_BATCH", 10)
+        fill(folder, 50)
+        seen = []
+        with cataloguing(folder) as (catalogue, _):
+            catalogue._look()
+            entries = catalogue._storage.entries
+
+            def stopping() -> Any:
+                for entry in entries():
+                    seen.append(entry.name)
+                    if len(seen) == 15:
+                        catalogue._stopping.set()
+                    yield entry
+
+            monkeypatch.setattr(catalogue._storage, "entries", stopping)
+            catalogue._look()
+        assert len(seen) < 50
+        assert len(names()) == 50
+
+    def test_the_number_is_unknown_until_the_first_look_is_written_whole(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(catalogue_module, "WRITE_BATCH", 10)
+        fill(folder, 35)
+        announced = Announced()
+        with cataloguing(folder, announced) as (catalogue, _):
+            catalogue._look()
+            fill(folder, 50, first=35)
+            catalogue._look()
+        assert announced.counts == [None, None, None, 35, 45, 50]
+        assert announced.rows == [10, 20, 30, 35, 45, 50]
 
 
 class TestAnnouncements:
@@ -338,6 +456,43 @@ class TestRollback:
         (served.folder / "a.txt").write_bytes(b"x")
         served.catalogued("a.txt")
         assert next(once, None) is None
+
+    def test_a_look_waits_until_the_one_before_is_committed_and_repeats_nothing(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(recorder_module, "RETRY_PAUSES", (0.01,))
+        fill(folder, 3)
+        submitted: list[Any] = []
+        failures = iter(range(5))
+        write_progress = recorder_module._Batch._write_progress
+
+        def full(batch: Any) -> None:
+            write_progress(batch)
+            if next(failures, None) is not None:
+                raise OperationalError("database or disk is full")
+
+        monkeypatch.setattr(recorder_module._Batch, "_write_progress", full)
+        with cataloguing(folder) as (catalogue, recorder):
+            submit = recorder.submit
+            monkeypatch.setattr(recorder, "submit", lambda *job: (submitted.append(job), submit(*job)))
+            catalogue._look()
+            assert len(catalogue._known) == 3
+            catalogue._look()
+        assert next(failures, None) is None
+        assert len(submitted) == 1
+
+    def test_a_batch_that_cannot_be_written_at_all_does_not_end_the_looks(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        fill(folder, 3)
+        with cataloguing(folder) as (catalogue, _):
+            with monkeypatch.context() as patch:
+                patch.setattr(catalogue, "_row", lambda entry: 1 / 0)
+                catalogue._look()
+            assert "ZeroDivisionError" in caplog.text
+            assert not catalogue._counted
+            catalogue._look()
+        assert len(names()) == 3
 
     def test_stopping_does_not_wait_for_a_locked_database(self, folder: Path) -> None:
         """``stop`` may come between the beginning of a look and its wait for the writer."""

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.db import connection
 
-from files_app.models import File, Transfer, moment, url_of
+from files_app.models import COLUMNS, File, FileQuerySet, Transfer, moment, url_of
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 
@@ -67,7 +68,7 @@ class TestFiles:
             ("name", "abc"),
             ("-name", "cba"),
             ("size", "bac"),
-            ("-size", "acb"),
+            ("-size", "cab"),
             ("mtime", "cba"),
             ("-mtime", "abc"),
             ("etag", "abc"),
@@ -76,11 +77,47 @@ class TestFiles:
             ("?", "abc"),
         ],
     )
-    def test_files_are_sorted_by_the_given_columns_only_and_then_by_name(self, sort: str, order: str) -> None:
+    def test_files_are_sorted_by_the_given_columns_only_and_then_by_name_the_same_way(
+        self, sort: str, order: str
+    ) -> None:
         make_file("b", size=1, days=2)
         make_file("c", size=2, days=1)
         make_file("a", size=2, days=3)
         assert "".join(File.objects.sorted_by(sort).values_list("name", flat=True)) == order
+
+    @pytest.mark.parametrize("sort", FileQuerySet.SORTS)
+    @pytest.mark.parametrize("first", [0, 50_000])
+    def test_a_page_in_any_order_is_read_from_an_index_and_sorts_nothing(self, sort: str, first: int) -> None:
+        if connection.vendor != "sqlite":
+            pytest.skip("how another database does it depends on what it has counted")
+        steps = File.objects.sorted_by(sort).with_downloads()[first : first + 50].explain().splitlines()
+        assert not [step for step in steps if "TEMP B-TREE" in step]
+        assert all(" INDEX " in step for step in steps if "SCAN" in step or "SEARCH" in step)
+        assert len(steps) == 3  # the files, and for each of the page its downloads
+
+    def test_upsert_inserts_new_files_and_overwrites_those_that_there_are(self) -> None:
+        transfer = make_transfer(file=make_file("it's 100% %s.txt"))
+        facts: dict[str, Any] = {
+            "size": 2**62,
+            "mtime": NOW + timedelta(microseconds=1),
+            "etag": "other",
+            "sha256": "f" * 64,
+            "content_type": "x/y",
+            "added_at": NOW,
+            "added_by": "somebody",
+        }
+        File.objects.upsert([File(name=name, **facts) for name in ("it's 100% %s.txt", "new 🎉.txt")])
+        rows = {row.pop("name"): row for row in File.objects.values()}
+        kept = rows["it's 100% %s.txt"].pop("id")
+        assert rows["new 🎉.txt"].pop("id") != kept
+        assert list(rows.values()) == [facts, facts]
+        transfer.refresh_from_db()
+        assert transfer.file_id == kept
+        File.objects.upsert([])
+        assert File.objects.count() == 2
+
+    def test_upsert_writes_every_column(self) -> None:
+        assert set(COLUMNS) == {field.name for field in File._meta.concrete_fields} - {"id"}
 
     def test_downloads_count_whole_downloads_of_that_file_only(self) -> None:
         counted, other = make_file("a"), make_file("b")

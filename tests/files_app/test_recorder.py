@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -418,6 +418,27 @@ class TestPoison:
         settle(recorder)
         assert [row.outcome for row in Transfer.objects.all()] == ["complete"]
         assert "poison" in caplog.text
+
+    def test_a_job_is_settled_when_it_is_committed_at_last_or_left_out(
+        self, recorder: Recorder, quick_retries: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told: list[str] = []
+        failures = iter([OperationalError("full"), OperationalError("full")])
+
+        def fail_twice() -> None:
+            told.append("written")
+            transaction.on_commit(lambda: told.append("committed"))
+            if failure := next(failures, None):
+                raise failure
+
+        def poison() -> None:
+            raise RuntimeError("poison")
+
+        recorder.submit(fail_twice, lambda: told.append("settled"))
+        settle(recorder)
+        recorder.submit(poison, lambda: told.append("left out"))
+        settle(recorder)
+        assert told == ["written"] * 3 + ["committed", "settled", "left out"]
 
     def test_a_receipt_for_a_transfer_that_nobody_remembers_is_left_aside(self, recorder: Recorder) -> None:
         recorder(started(1))

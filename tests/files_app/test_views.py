@@ -746,6 +746,19 @@ class TestPages:
             make_transfer(file=make_file(f"{number}.txt"))
         assert questions() == few
 
+    @pytest.mark.parametrize(("url", "most"), [("/", 2), ("/?page=2&sort=-size", 2), ("/?q=txt", 3)])
+    def test_a_page_of_files_counts_them_once_and_asks_no_question_for_each_row(
+        self, url: str, most: int
+    ) -> None:
+        make_file("0.txt")
+        for count in (1, 120):
+            for number in range(1, count):
+                make_transfer(file=make_file(f"{number}.txt"), outcome="complete")
+            with CaptureQueriesContext(connection) as asked:
+                answer = views.index(RequestFactory().get(url, headers={"HX-Request": "true"}))
+            assert f"{count} file".encode() in answer.content
+            assert len(asked) == most  # the totals and the page; a search is counted too
+
     def test_the_newest_transfers_come_first(self) -> None:
         for day in (3, 1, 2):
             make_transfer(name=f"day {day}", started_at=NOW.replace(day=day))

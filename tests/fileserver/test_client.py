@@ -6,12 +6,14 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fileserver import client as client_module
 from fileserver.client import Client, ErrorReply, Incomplete
 from fileserver.pacing import Pace
-from fileserver.protocol import BadReply
+from fileserver.protocol import MAX_LIST, BadReply
 from fileserver.service import GUEST, Grant
 from tests.servers import Address, Running, numbered_bytes, run_server, sha256, wait_until
 
@@ -153,11 +155,25 @@ def test_an_upload_that_is_refused_midway_says_why(client: Client) -> None:
     assert refusal.value.code == "checksum"
 
 
-def test_all_files_are_had_page_by_page(client: Client, tmp_path: Path) -> None:
+def test_all_files_are_had_page_by_page(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = [f"{number:05}" for number in range(2500)]
     for name in names:
         (tmp_path / name).write_bytes(b"")
+    limits: list[int] = []
+    request = client.request
+
+    def asked(verb: str, **fields: Any) -> Any:
+        limits.append(fields["limit"])
+        return request(verb, **fields)
+
+    monkeypatch.setattr(client, "request", asked)
     assert [entry["name"] for entry in client.files()] == names
+    assert limits == [MAX_LIST]
+    monkeypatch.setattr(client_module, "MAX_LIST", 1000)
+    assert [entry["name"] for entry in client.files()] == names
+    assert limits == [MAX_LIST, 1000, 1000, 1000]
     assert [entry["name"] for entry in client.files("0002")] == names[20:30]
 
 

@@ -1,11 +1,14 @@
 """The served folder, with ``dir_fd`` and without: what may be had, what may be made, and nothing outside."""
 
+import contextlib
 import hashlib
+import itertools
 import logging
 import os
 import shutil
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -355,6 +358,83 @@ def test_a_file_that_goes_during_a_listing_is_left_out(storage: Storage) -> None
     assert next(found).name == "a"
     storage.delete("b")
     assert [entry.name for entry in found] == ["c"]
+
+
+class Calls(Counter[str]):
+    """How often each of some functions of ``os`` was called."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *watched: str) -> None:
+        super().__init__()
+        for name in watched:
+            monkeypatch.setattr(os, name, self._counting(name, getattr(os, name)))
+
+    def _counting(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self[name] += 1
+            return function(*args, **kwargs)
+
+        return call
+
+
+def page(storage: Storage, size: int, after: str = "") -> list[str]:
+    with contextlib.closing(storage.entries("", after)) as found:
+        return [entry.name for entry in itertools.islice(found, size)]
+
+
+def test_a_page_of_a_large_folder_costs_no_more_calls_than_one_of_a_small_folder(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (storage.root / "folder").mkdir()
+    costs = []
+    for count in (20, 400):
+        for number in range(count):
+            (storage.root / "folder" / f"{number:04}").write_bytes(b"")
+        with monkeypatch.context() as patch:
+            calls = Calls(patch, "stat", "open", "lstat", "scandir")
+            assert page(storage, 5, "folder/0009") == [f"folder/{number:04}" for number in range(10, 15)]
+        costs.append(calls)
+    assert costs[0] == costs[1]
+    assert costs[0]["stat"] == 5  # one for each of the page
+    assert costs[0]["scandir"] == 2
+
+
+def test_a_page_reads_only_the_folders_that_it_comes_to(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(30):
+        (storage.root / f"{number:02}").mkdir()
+        (storage.root / f"{number:02}" / "file").write_bytes(b"")
+    calls = Calls(monkeypatch, "scandir")
+    assert page(storage, 2, "09/file") == ["10/file", "11/file"]
+    assert calls["scandir"] <= 4  # the root, the two, and the one in which the page before ended
+
+
+def test_a_listing_that_is_left_early_leaves_no_folder_open(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a/b/1", "a/b/2", "a/c/1"):
+        put(storage, name)
+    calls = Calls(monkeypatch, "open", "close")
+    assert page(storage, 1) == ["a/b/1"]
+    assert calls["open"] == calls["close"]
+
+
+@needs_links
+def test_a_folder_that_a_link_replaces_during_a_listing_is_not_followed(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(storage, "folder/secret.txt")
+    children = storage._children
+
+    def replaced(folder: str) -> Iterator[str]:
+        yield from children(folder)
+        if folder:
+            shutil.rmtree(storage.root / "folder")
+            (storage.root / "folder").symlink_to(tmp_path)
+
+    monkeypatch.setattr(storage, "_children", replaced)
+    assert names(storage) == []
+    assert (storage.root / "folder" / "secret.txt").exists()  # seen through the link
 
 
 def test_a_tree_as_deep_as_a_name_can_be_is_listed(storage: Storage) -> None:
