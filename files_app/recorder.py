@@ -92,7 +92,7 @@ class Recorder:
         """What has come since the last batch, at least one item; and whether it was the end."""
         batch: list[events.Event | Job] = []
         item = self._queue.get()
-        if self._queue.qsize() < BATCH:
+        if self._queue.qsize() < BATCH and not isinstance(item, Job):  # a job is many rows already
             self._stopping.wait(self._rested - time.monotonic())
         while item is not None:
             batch.append(item)

@@ -367,6 +367,7 @@ def test_an_upload_goes_on_after_a_crash_of_the_file_server_and_is_one_row(stack
     content = numbered_bytes(8 * MEBIBYTE)
     path = create_upload(stack, "crashes/server.bin", len(content))
     with begin_part(stack, path, len(content), content[: 3 * MEBIBYTE]) as browser:
+        wait_until(lambda: stack.history(q="crashes/server.bin"))
         stack.kill_server()
         assert browser.recv(1000).startswith(b"HTTP/1.1 50")
     assert head_of_upload(stack, path)[0] == 423

@@ -1,5 +1,6 @@
 """The commands: what they say, what they leave, and that whatever goes wrong is one sentence."""
 
+import contextlib
 import io
 import signal
 import socket
@@ -23,10 +24,10 @@ from files_app.management.commands.runfileserver import Ending, ends_on_signal, 
 from files_app.management.commands.watch import Board
 from files_app.models import Transfer
 from fileserver import storage as storage_module
-from fileserver.client import Client
+from fileserver.client import Client, Incomplete, Readable
 from fileserver.events import TransferStarted
 from fileserver.pacing import SLOW_MOTION, Pace
-from fileserver.protocol import BadReply
+from fileserver.protocol import BadReply, Fields
 from fileserver.storage import PARTIALS
 from tests.files_app.conftest import Served
 from tests.servers import numbered_bytes, sha256, wait_until
@@ -329,7 +330,13 @@ class TestUpload:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         (home / "a.txt").write_bytes(b"hello")
-        monkeypatch.setattr(send._HashingReader, "read", lambda self, size: b"hallo"[:size])
+
+        def sending_other_bytes(client: Client, source: Readable, length: int, sent: Any) -> Fields:
+            sent(memoryview(b"hello"))
+            return send_body(client, io.BytesIO(b"hallo"), length)
+
+        send_body = Client.send_body
+        monkeypatch.setattr(Client, "send_body", sending_other_bytes)
         with pytest.raises(CommandError):
             manage("upload", "a.txt")
         assert "was changed while it was sent, or arrived wrong" in capsys.readouterr().err
@@ -405,16 +412,15 @@ class TestUpload:
     ) -> None:
         data = numbered_bytes(1_000_000)
         (home / "a.bin").write_bytes(data)
-        read = send._HashingReader.read
-        pieces = iter([500_000])
+        send_body = Client.send_body
 
-        def interrupted(self: send._HashingReader, size: int) -> bytes:
-            for most in pieces:
-                return read(self, most)
+        def interrupted(client: Client, source: Readable, *rest: Any) -> Fields:
+            with contextlib.suppress(Incomplete):
+                send_body(client, io.BytesIO(data[:500_000]), *rest)
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patched:
-            patched.setattr(send._HashingReader, "read", interrupted)
+            patched.setattr(Client, "send_body", interrupted)
             with pytest.raises(
                 CommandError, match="the same command goes on with it within a day"
             ) as failure:
