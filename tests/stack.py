@@ -121,13 +121,13 @@ class Stack:
         rows: list[dict[str, Any]] = json.loads(self.request("GET", f"/api/history?{query}")[1])["transfers"]
         return rows
 
-    def ending(self, name: str) -> dict[str, Any]:
-        """The one row of that name, as soon as it has its ending."""
+    def ending(self, name: str, *, after: str = "running") -> dict[str, Any]:
+        """The one row of that name, as soon as it has its ending, and not the ``after`` of an earlier try."""
 
         def ended() -> dict[str, Any] | None:
             rows = [row for row in self.history(q=name) if row["name"] == name]
             assert len(rows) <= 1, rows
-            return rows[0] if rows and rows[0]["outcome"] != "running" else None
+            return rows[0] if rows and rows[0]["outcome"] not in ("running", after) else None
 
         found = wait_until(ended, 15)
         assert found

@@ -374,7 +374,7 @@ def test_an_upload_goes_on_after_a_crash_of_the_file_server_and_is_one_row(stack
     stack.start_server()
     assert stack.ending("crashes/server.bin")["outcome"] == "interrupted"
     finish_upload(stack, path, content)
-    row = stack.ending("crashes/server.bin")
+    row = stack.ending("crashes/server.bin", after="interrupted")
     assert (row["outcome"], row["done"], row["error"]) == ("complete", len(content), "")
     assert (stack.files / "crashes/server.bin").read_bytes() == content
 
@@ -406,7 +406,7 @@ def test_the_command_goes_on_by_itself_after_a_crash_of_the_file_server(stack: S
     finally:
         command.kill()
         command.wait()
-    row = stack.ending("crashes/long.iso")
+    row = stack.ending("crashes/long.iso", after="interrupted")
     assert (row["outcome"], row["done"]) == ("complete", LONG)
     (stack.files / "crashes/long.iso").unlink()
 
