@@ -140,7 +140,7 @@ class _Batch:
         self._recorder = recorder
         self._items = items
         self._started: list[events.TransferStarted] = []
-        self._new: dict[int, Transfer] = {}
+        self._new: dict[int, int] = {}  # id of a transfer that began → its row
         self._reopened: set[int] = set()
         self._ended: list[events.TransferFinished] = []
         self._ended_rows: dict[int, int] = {}
@@ -173,23 +173,27 @@ class _Batch:
         endings = {event.id: event for event in self._ended}
         names = {event.name for event in self._started} | {event.name for event in self._ended}
         self._files = dict(File.objects.filter(name__in=names).values_list("name", "pk")) if names else {}
-        uploads = self._rows_of_uploads()
+        known = self._rows_of_uploads()
+        states: dict[int | str, dict[str, Any]] = {}  # of each row; all tries of an upload are one
         for event in self._started:
-            row = uploads.get(event.upload) or Transfer(started_at=datetime.fromtimestamp(event.at, UTC))
-            state = _beginning(event) | {"file_id": self._files.get(event.name)}
+            state = states.setdefault(event.upload or event.id, _blank(event))
+            state |= _beginning(event) | {"file_id": self._files.get(event.name)}
             if event.id in endings:
                 state |= self._ending(endings[event.id])
-            for field, value in state.items():
-                setattr(row, field, value)
-            self._new[event.id] = row
-            if event.upload:
-                uploads[event.upload] = row
-        distinct = {id(row): row for row in self._new.values()}.values()
-        again = [row for row in distinct if row.pk]
-        self._reopened = {row.pk for row in again}
-        Transfer.objects.bulk_create([row for row in distinct if not row.pk])
-        if again:
-            Transfer.objects.bulk_update(again, STATE, batch_size=100)
+        rows: dict[int | str, int] = {key: row.pk for key, row in known.items()}
+        new = [key for key in states if key not in rows]
+        rows |= zip(new, Transfer.objects.record([states[key] for key in new]), strict=True)
+        self._new = {event.id: rows[event.upload or event.id] for event in self._started}
+        self._reopen(known, states)
+
+    def _reopen(self, known: dict[str, Transfer], states: dict[int | str, dict[str, Any]]) -> None:
+        for upload, row in known.items():
+            for field, value in states[upload].items():
+                if field != "started_at":
+                    setattr(row, field, value)
+        self._reopened = {row.pk for row in known.values()}
+        if known:
+            Transfer.objects.bulk_update(known.values(), STATE, batch_size=100)
 
     def _rows_of_uploads(self) -> dict[str, Transfer]:
         """Of uploads that go on after a break: they stay one row, from the first try to the last."""
@@ -213,7 +217,7 @@ class _Batch:
 
     def _live_row(self, key: int) -> int:
         row = self._new.get(key)
-        return self._recorder._rows[key] if row is None else row.pk
+        return self._recorder._rows[key] if row is None else row
 
     def remember(self) -> None:
         recorder = self._recorder
@@ -221,9 +225,9 @@ class _Batch:
         for key, pk in recorder._rows.items():
             if pk in self._reopened:
                 recorder._rows[key] = NO_ROW
-        newest = {row.pk: key for key, row in self._new.items()}
+        newest = {row: key for key, row in self._new.items()}
         for key, row in self._new.items():
-            recorder._rows[key] = row.pk if newest[row.pk] == key else NO_ROW
+            recorder._rows[key] = row if newest[row] == key else NO_ROW
         for key in self._ended_rows:
             del recorder._rows[key]
         recorder._ended_rows.update(self._ended_rows)
@@ -254,6 +258,11 @@ class _Batch:
         ]
         Transfer.objects.bulk_update(rows, ["done"], batch_size=200)
         recorder._progress.clear()
+
+
+def _blank(event: events.TransferStarted) -> dict[str, Any]:
+    """What a new row says that a later try of the same upload does not change."""
+    return {"started_at": datetime.fromtimestamp(event.at, UTC), "verified": None}
 
 
 def _beginning(event: events.TransferStarted) -> dict[str, Any]:

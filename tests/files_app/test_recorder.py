@@ -672,16 +672,16 @@ class TestUploadsThatGoOn:
     def test_a_database_that_fails_meanwhile_makes_no_second_row(
         self, monkeypatch: pytest.MonkeyPatch, quick_retries: None
     ) -> None:
-        bulk_create = Transfer.objects.bulk_create
+        insert = Transfer.objects.record
         failures = iter([OperationalError("locked"), None, OperationalError("locked"), None])
 
-        def fails_now_and_then(rows: list[Transfer]) -> Any:
-            found = bulk_create(rows)
+        def fails_now_and_then(rows: list[dict[str, Any]]) -> list[int]:
+            found = insert(rows)
             if error := next(failures):
                 raise error
             return found
 
-        monkeypatch.setattr(Transfer.objects, "bulk_create", fails_now_and_then)
+        monkeypatch.setattr(Transfer.objects, "record", fails_now_and_then)
         record([Tries.began(1, 0), Tries.ended(1, 30)], [Tries.began(2, 30), Tries.ended(2, 60)])
         assert facts_of(Transfer.objects.get()) == ("aborted", "disconnected", 60, "ClientThread-2")
 
