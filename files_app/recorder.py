@@ -30,6 +30,15 @@ PROGRESS_WRITES = 10.0  # seconds between two writes of the progress of what run
 NO_ROW = 0  # no row has this key
 RETRY_PAUSES = (0.1, 0.5, 2.0, 5.0)  # seconds; the last one again and again
 
+WRITTEN = frozenset(
+    {
+        events.TransferStarted,
+        events.TransferProgressed,
+        events.TransferFinished,
+        events.TransferVerified,
+    }
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -54,7 +63,8 @@ class Recorder:
         self._rested = 0.0  # monotonic seconds
 
     def __call__(self, event: events.Event) -> None:
-        self._queue.put(event)
+        if type(event) in WRITTEN or type(event) in self._listeners:
+            self._queue.put(event)
 
     def submit(self, write: Callable[[], None], settled: Callable[[], None] = lambda: None) -> None:
         """Have ``write`` run in the writer thread, in a transaction, behind what is on the queue already."""

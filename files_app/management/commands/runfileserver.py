@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
 from files_app.access import authorize, require_loopback
+from files_app.aside import Aside
 from files_app.catalogue import Catalogue
 from files_app.console import Console, log
 from files_app.models import Transfer
@@ -87,7 +88,7 @@ def pace_of(options: dict[str, Any]) -> Pace | None:
 @contextlib.contextmanager
 def running(options: dict[str, Any], on_hurry: Callable[[Callable[[], None]], None]) -> Iterator[FileServer]:
     """The file server with its history and its catalogue; in the end everything is stopped and written."""
-    recorder, console = Recorder(), Console()
+    recorder, console = Recorder(), Aside(Console(), "Console")
 
     def observe(event: Event) -> None:
         recorder(event)
@@ -120,6 +121,7 @@ def running(options: dict[str, Any], on_hurry: Callable[[Callable[[], None]], No
         except OSError as error:
             raise taken(options["host"], options["port"], "SERVER_PORT (or --port)", error) from None
         on_hurry(lambda: server.shutdown(grace=0))
+        stack.enter_context(console)
         stack.enter_context(recording(recorder, storage, server))
         stack.enter_context(listening(server))
         yield server
