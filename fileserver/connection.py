@@ -111,11 +111,17 @@ class Connection:
 
     # --- reading
 
-    def read_line(self, idle: float, line_seconds: float = LINE_SECONDS) -> bytes | None:
+    def read_line(
+        self,
+        idle: float,
+        line_seconds: float = LINE_SECONDS,
+        check: Callable[[bytes], None] = refuse_foreign,
+    ) -> bytes | None:
         """The next line without its LF or CR LF; ``None`` when the peer has closed between two lines.
 
-        ``idle`` seconds may pass before its first byte. Raises ``ErrorReply`` (``timeout``, ``too-long``,
-        ``bad-request`` for a line without LF), ``ForeignProtocol`` and ``PeerGone``.
+        ``idle`` seconds may pass before its first byte; ``check`` may refuse the line, or its start. Raises
+        ``ErrorReply`` (``timeout``, ``too-long``, ``bad-request`` for a line without LF), ``PeerGone``, and
+        what ``check`` does.
         """
         if not self._input and not self._fill(idle, f"No request came for {idle:g} s."):
             return None
@@ -123,7 +129,7 @@ class Connection:
         while (found := self._input.find(b"\n")) < 0:
             if len(self._input) > MAX_LINE_BYTES:
                 break
-            refuse_foreign(bytes(self._input[:4]))
+            check(bytes(self._input[:4]))
             if not self._fill(
                 deadline - time.monotonic(), f"A line must be whole within {line_seconds:g} s."
             ):
@@ -134,7 +140,7 @@ class Connection:
             raise ErrorReply("too-long", f"A line may have {MAX_LINE_BYTES} bytes at most.")
         line = bytes(self._input[:found]).removesuffix(b"\r")
         del self._input[: found + 1]
-        refuse_foreign(line)
+        check(line)
         return line
 
     def _fill(self, seconds: float, complaint: str) -> bool:
@@ -173,9 +179,9 @@ class Connection:
             guard.moved(count)
             return count
 
-    def has_input(self) -> bool:
-        """Whether bytes have come that nobody has read yet."""
-        return bool(self._input) or _poll(self.sock, READABLE, 0)
+    def has_input(self, seconds: float = 0) -> bool:
+        """Whether there is something to read, or will be in ``seconds``: bytes, or the end of them."""
+        return bool(self._input) or self.wait(READABLE, seconds)
 
     def has_closed(self) -> bool:
         """Whether the peer has closed; bytes that it sends meanwhile are thrown away."""

@@ -9,6 +9,7 @@ from typing import Any
 from fileserver import protocol
 from fileserver.connection import Connection, PeerGone
 from fileserver.events import Direction
+from fileserver.pacing import Pace, is_slower
 from fileserver.protocol import ErrorReply, Fields
 from fileserver.registry import Stopped, Transfer
 from fileserver.service import Grant, Service
@@ -44,6 +45,14 @@ class Handler:
         self.connection.send(protocol.ok(**fields))
 
     # --- transfers
+
+    def _allowed_pace(self, asked: Pace | None) -> Pace | None:
+        own = self.service.pace
+        if asked is None:
+            return own
+        if not is_slower(asked, than=own):
+            raise ErrorReply("denied", f"The server's pace is {own}: only a slower one may be asked for.")
+        return asked
 
     def _start(self, direction: Direction, ask: Fields, **facts: Any) -> Transfer:
         self._is_transferring()

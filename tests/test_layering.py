@@ -33,6 +33,7 @@ _ORDER = [
     "service",
     "handler",
     "intake",
+    "http",
     "session",
     "server",
 ]
