@@ -23,6 +23,7 @@ from files_app.access import require_own_page
 from files_app.bodies import body_of, extensions_of, length_of
 from files_app.models import File, Transfer, moment, url_of
 from files_app.relay import answers_in_sentences, connect, sentence, server_address, speaking_for
+from files_app.straight import base_of, may_try, sent_straight, straight_url
 from files_app.streaming import Streaming
 from fileserver.aclient import AsyncClient, AsyncDownload
 from fileserver.names import shown
@@ -50,7 +51,10 @@ def index(request: HttpRequest) -> HttpResponse:
         "address": server_address(),
         "recent": Transfer.objects.newest()[:RECENT],
     }
-    return render(request, "index.html", context)
+    if base_of(request) is None:
+        return render(request, "index.html", context)
+    context["probe"] = straight_url(request, "")
+    return may_try(render(request, "index.html", context), context["probe"])
 
 
 @require_safe
@@ -147,6 +151,8 @@ async def _download(request: HttpRequest, name: str) -> HttpResponseBase:
     pace = request.GET.get("pace", "")
     if pace not in PACES:
         return sentence(request, 400, "The only pace that can be asked for is slow-motion.")
+    if straight := await sent_straight(request, name, PACES[pace]):
+        return straight
     client = await connect()
     # However the request ends: nobody runs the `finally` of a relay that has not begun when it does.
     task = asyncio.current_task()
