@@ -4,6 +4,7 @@ A handler belongs to one thread. Others may only ask it to ``wind_down``.
 """
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from fileserver import protocol
@@ -54,7 +55,9 @@ class Handler:
             raise ErrorReply("denied", f"The server's pace is {own}: only a slower one may be asked for.")
         return asked
 
-    def _start(self, direction: Direction, ask: Fields, **facts: Any) -> Transfer:
+    def _start(
+        self, direction: Direction, ask: Fields, wake: Callable[[], None] | None = None, **facts: Any
+    ) -> Transfer:
         self._is_transferring()
         return self.service.registry.start(
             direction=direction,
@@ -63,7 +66,7 @@ class Handler:
             user=ask["user"] or self.grant.user,
             via=ask["via"] or "tcp",
             thread=self.thread,
-            wake=self.connection.wake,
+            wake=wake or self.connection.wake,
             **facts,
         )
 

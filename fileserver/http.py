@@ -251,7 +251,9 @@ class StraightDownloads(Handler):
             head = head_of(found.status, headers)
             if request.method == "GET" and found.status in (200, 206):
                 facts = {"size": file.size, "offset": found.offset, "length": found.length, "pace": pace}
-                return self._send_file(file, self._start("download", ask, **facts), head)
+                with self.connection.breakable():
+                    transfer = self._start("download", ask, self.connection.break_off, **facts)
+                    return self._send_file(file, transfer, head)
         self.connection.send(head)
         return True
 
@@ -265,12 +267,14 @@ class StraightDownloads(Handler):
     def _send_file(self, file: OpenFile, transfer: Transfer, head: bytes) -> bool:
         try:
             send(self.connection, file, transfer, head)
-        except (ErrorReply, PeerGone, Stalled, Stopped, FileChanged) as error:
-            self._end(transfer, error)
-            return False  # bytes are promised: only the cut says that they will not come
+            if reason := transfer.close():  # somebody was quicker by a hair
+                raise Stopped(reason)
         except BaseException as error:
+            if not isinstance(error, ErrorReply | PeerGone | Stalled | Stopped | FileChanged):
+                log.exception("%s could not be sent", shown(file.name))
+            # Bytes are promised, and only a break says to every browser that they will not come.
+            self.connection.reset()
             self._end(transfer, error)
-            log.exception("%s could not be sent", shown(file.name))
             return False
         self._end(transfer)
         return True
