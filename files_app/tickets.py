@@ -1,7 +1,8 @@
 """Tickets: what the site signs so that a browser may fetch one file straight from the file server.
 
 A ticket is good for one name at one pace, for the address that the site has seen, and for ten minutes within
-which the download must begin. One without a name shows only whether the browser reaches the file server.
+which a download must begin, or go on after a break. One without a name shows only whether the browser reaches
+the file server.
 """
 
 from ipaddress import ip_address

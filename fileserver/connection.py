@@ -304,7 +304,7 @@ class Connection:
             self._slice = _SLICE
 
     def break_off(self) -> None:
-        """As ``wake``, but the peer sees no end of the stream: it is for the owner to ``reset`` it."""
+        """As ``wake``, but the peer sees no end: the owner finds out by its check, and resets."""
         self._over = READABLE | WRITABLE
 
     def stop_reading(self) -> None:

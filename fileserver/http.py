@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote_to_bytes
 from fileserver.connection import PeerGone, Stalled
 from fileserver.handler import Handler
 from fileserver.names import shown
+from fileserver.pacing import Pace
 from fileserver.protocol import ErrorReply
 from fileserver.registry import Stopped, Transfer
 from fileserver.selection import Selection, select
@@ -242,21 +243,21 @@ class StraightDownloads(Handler):
         if not request.name:
             self.connection.send(head_of(204, _HERE))
             return False
-        ask = {"name": request.name, "client": None, "user": grant.user, "via": "web"}
-        pace = self._allowed_pace(ticket.pace)
         with self.service.storage.open(request.name) as file:
             found = _select(request, file)
-            headers = file_headers(file, found)
-            if request.closes:
-                headers["Connection"] = "close"
-            head = head_of(found.status, headers)
+            closing = {"Connection": "close"} if request.closes else {}
+            head = head_of(found.status, {**file_headers(file, found), **closing})
             if request.method == "GET" and found.status in (200, 206):
-                facts = {"size": file.size, "offset": found.offset, "length": found.length, "pace": pace}
                 with self.connection.breakable():
-                    transfer = self._start("download", ask, self.connection.break_off, **facts)
-                    return self._send_file(file, transfer, head)
+                    return self._send_file(file, self._begin(file, found, grant.user, ticket.pace), head)
         self.connection.send(head)
         return True
+
+    def _begin(self, file: OpenFile, found: Selection, user: str | None, pace: Pace | None) -> Transfer:
+        ask = {"name": file.name, "client": None, "user": user, "via": "web"}
+        facts = {"size": file.size, "offset": found.offset, "length": found.length}
+        wake = self.connection.break_off
+        return self._start("download", ask, wake, pace=self._allowed_pace(pace), **facts)
 
     def _redeem(self, request: Request) -> tuple[Grant, Ticket]:
         grant = self.service.authorize(request.ticket, self.host)

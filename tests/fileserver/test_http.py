@@ -493,6 +493,19 @@ def test_a_cancelled_download_never_looks_whole(running: Running, peer: Peer, tm
     assert ending.outcome == "cancelled"
 
 
+@pytest.mark.parametrize("target", ["/get/a/a", "/get/slow/a"])
+def test_what_the_end_of_the_server_cuts_off_never_looks_whole(
+    running: Running, peer: Peer, tmp_path: Path, target: str
+) -> None:
+    (tmp_path / "a").write_bytes(bytes(BIG))
+    start(running, peer, target)
+    running.live()
+    running.server.shutdown(grace=0)
+    is_broken_off(peer, BIG)
+    ending = running.events.ending(1)
+    assert (ending.outcome, ending.error) == ("aborted", "shutting-down")
+
+
 @pytest.mark.parametrize("how", [Peer.close, Peer.reset])
 def test_a_browser_that_leaves_at_40_percent_is_aborted(
     running: Running, tmp_path: Path, how: Callable[[Peer], None]
