@@ -22,6 +22,7 @@ from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.utils.crypto import salted_hmac
 
+from files_app import tickets
 from fileserver.protocol import RIGHTS
 from fileserver.service import GUEST, Grant
 
@@ -34,11 +35,15 @@ def relay_token() -> str:
 
 
 def authorize(token: str | None, host: str) -> Grant | None:
-    """The file server's seam: what a client at ``host`` may do, or ``None`` for a token that is not known."""
+    """The file server's seam: what a client at ``host`` may do; ``None`` for what is neither a known token
+    nor a ticket that is good there."""
     if token is None:
         return GUEST if is_loopback(host) else Grant(None, frozenset())
     given = token.encode("utf-8", "surrogatepass")  # JSON can hold what UTF-8 cannot
-    return RELAY if hmac.compare_digest(given, relay_token().encode()) else None
+    if hmac.compare_digest(given, relay_token().encode()):
+        return RELAY
+    ticket = tickets.read(token, host)
+    return Grant(None, frozenset(), ticket=ticket) if ticket else None
 
 
 def is_loopback(host: str) -> bool:

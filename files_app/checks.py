@@ -1,10 +1,11 @@
-"""System checks: what must never lie inside the served folder."""
+"""System checks: what must never lie inside the served folder, and what a setting must look like."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Critical, Tags, register
+from django.core.checks import CheckMessage, Critical, Error, Tags, register
 
 
 @register(Tags.security)
@@ -30,3 +31,16 @@ def secrets_inside(folder: str | Path) -> list[str]:
         for what, where in secrets.items()
         if isinstance(where, str | Path) and Path(where).resolve().is_relative_to(folder)
     ]
+
+
+# It stands in the content security policy too, which knows no addresses of IPv6.
+_PUBLIC_URL = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?(/[a-z0-9._~/-]*)?", re.IGNORECASE | re.ASCII)
+
+
+@register(Tags.urls)
+def public_url_can_be_used(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    url = settings.SERVER_PUBLIC_URL
+    if not url or _PUBLIC_URL.fullmatch(url):
+        return []
+    message = f"SERVER_PUBLIC_URL is {url!r}, which browsers cannot be sent to."
+    return [Error(message, hint="Set it to something like https://files.example.org", id="files_app.E002")]

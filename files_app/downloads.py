@@ -17,6 +17,7 @@ from django.utils.http import content_disposition_header, http_date
 from files_app.bodies import extensions_of
 from files_app.models import moment
 from files_app.relay import connect, sentence, speaking_for
+from files_app.straight import sent_straight
 from files_app.streaming import Streaming
 from fileserver.aclient import AsyncClient, AsyncDownload
 from fileserver.names import shown
@@ -36,6 +37,8 @@ async def download(request: HttpRequest, name: str) -> HttpResponseBase:
     pace = request.GET.get("pace", "")
     if pace not in PACES:
         return sentence(request, 400, "The only pace that can be asked for is slow-motion.")
+    if straight := await sent_straight(request, name, PACES[pace]):
+        return straight
     client = await connect()
     # However the request ends: nobody runs the `finally` of a relay that has not begun when it does.
     task = asyncio.current_task()

@@ -22,6 +22,7 @@ from files_app.access import require_own_page
 from files_app.bodies import body_of, length_of
 from files_app.models import File, Transfer, url_of
 from files_app.relay import answers_in_sentences, connect, sentence, server_address, speaking_for
+from files_app.straight import base_of, may_try, straight_url
 from fileserver.pacing import SLOW_MOTION
 
 PER_PAGE = 50
@@ -42,7 +43,10 @@ def index(request: HttpRequest) -> HttpResponse:
         "address": server_address(),
         "recent": Transfer.objects.newest()[:RECENT],
     }
-    return render(request, "index.html", context)
+    if base_of(request) is None:
+        return render(request, "index.html", context)
+    context["probe"] = straight_url(request, "")
+    return may_try(render(request, "index.html", context), context["probe"])
 
 
 @require_safe

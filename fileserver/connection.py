@@ -1,17 +1,18 @@
 """One client's socket: lines and bytes, each wait with its limit.
 
 The socket is non-blocking underneath and every wait is a ``poll``, so that another thread can end any wait
-with ``wake`` or ``stop_reading``. Bytes that came in behind a line (pipelining, the body of a ``PUT``) are
-kept and handed out first.
+with ``wake``, ``break_off`` or ``stop_reading``. Bytes that came in behind a line (pipelining, the body of a
+``PUT``) are kept and handed out first.
 """
 
 import contextlib
 import errno
 import select
 import socket
+import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from fileserver.protocol import MAX_LINE_BYTES, ErrorReply, refuse_foreign
 
@@ -32,6 +33,9 @@ READABLE = getattr(select, "POLLIN", 1)
 WRITABLE = getattr(select, "POLLOUT", 4)
 # Windows wakes no wait when another thread shuts the socket down: there each wait is cut in slices.
 _SLICE = 1.0 if sys.platform == "win32" else float("inf")
+_SHORT_SLICE = 0.25  # for waits that must end although nothing may happen on the socket
+
+_NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 # Beside ConnectionError and TimeoutError, these of the network say that nobody is there any more.
 _GONE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.ENOTCONN, errno.ESHUTDOWN}
@@ -97,7 +101,7 @@ def _nothing() -> None:
 
 
 class Connection:
-    """Owned by one thread; only ``wake`` and ``stop_reading`` may be called from others."""
+    """Owned by one thread; only ``wake``, ``break_off`` and ``stop_reading`` are for others."""
 
     def __init__(self, sock: socket.socket, peer: str, stall_seconds: float = STALL_SECONDS) -> None:
         sock.setblocking(False)
@@ -108,14 +112,21 @@ class Connection:
         self.stall_seconds = stall_seconds
         self._input = bytearray()
         self._over = 0  # the events that nobody waits for any more
+        self._slice = _SLICE
 
     # --- reading
 
-    def read_line(self, idle: float, line_seconds: float = LINE_SECONDS) -> bytes | None:
+    def read_line(
+        self,
+        idle: float,
+        line_seconds: float = LINE_SECONDS,
+        check: Callable[[bytes], None] = refuse_foreign,
+    ) -> bytes | None:
         """The next line without its LF or CR LF; ``None`` when the peer has closed between two lines.
 
-        ``idle`` seconds may pass before its first byte. Raises ``ErrorReply`` (``timeout``, ``too-long``,
-        ``bad-request`` for a line without LF), ``ForeignProtocol`` and ``PeerGone``.
+        ``idle`` seconds may pass before its first byte; ``check`` may refuse the line, or its start. Raises
+        ``ErrorReply`` (``timeout``, ``too-long``, ``bad-request`` for a line without LF), ``PeerGone``, and
+        what ``check`` does.
         """
         if not self._input and not self._fill(idle, f"No request came for {idle:g} s."):
             return None
@@ -123,7 +134,7 @@ class Connection:
         while (found := self._input.find(b"\n")) < 0:
             if len(self._input) > MAX_LINE_BYTES:
                 break
-            refuse_foreign(bytes(self._input[:4]))
+            check(bytes(self._input[:4]))
             if not self._fill(
                 deadline - time.monotonic(), f"A line must be whole within {line_seconds:g} s."
             ):
@@ -134,7 +145,7 @@ class Connection:
             raise ErrorReply("too-long", f"A line may have {MAX_LINE_BYTES} bytes at most.")
         line = bytes(self._input[:found]).removesuffix(b"\r")
         del self._input[: found + 1]
-        refuse_foreign(line)
+        check(line)
         return line
 
     def _fill(self, seconds: float, complaint: str) -> bool:
@@ -173,9 +184,9 @@ class Connection:
             guard.moved(count)
             return count
 
-    def has_input(self) -> bool:
-        """Whether bytes have come that nobody has read yet."""
-        return bool(self._input) or _poll(self.sock, READABLE, 0)
+    def has_input(self, seconds: float = 0) -> bool:
+        """Whether there is something to read, or will be in ``seconds``: bytes, or the end of them."""
+        return bool(self._input) or self.wait(READABLE, seconds)
 
     def has_closed(self) -> bool:
         """Whether the peer has closed; bytes that it sends meanwhile are thrown away."""
@@ -264,9 +275,9 @@ class Connection:
         deadline = time.monotonic() + seconds
         while not self._over & events:
             left = max(0.0, deadline - time.monotonic())
-            if _poll(self.sock, events, min(left, _SLICE)):
+            if _poll(self.sock, events, min(left, self._slice)):
                 return True
-            if left <= _SLICE:
+            if left <= self._slice:
                 return False
         return True
 
@@ -283,11 +294,29 @@ class Connection:
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
 
+    @contextlib.contextmanager
+    def breakable(self) -> Iterator[None]:
+        """In this context, and in no other, ``break_off`` is heard."""
+        self._slice = _SHORT_SLICE
+        try:
+            yield
+        finally:
+            self._slice = _SLICE
+
+    def break_off(self) -> None:
+        """As ``wake``, but the peer sees no end: the owner finds out by its check, and resets."""
+        self._over = READABLE | WRITABLE
+
     def stop_reading(self) -> None:
         """From any thread: the owner reads the end of the stream, but can still send a last line."""
         self._over |= READABLE
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RD)
+
+    def reset(self) -> None:
+        """Close so that the peer sees a break: many take an orderly end for the end of what they wanted."""
+        with contextlib.suppress(OSError), self.sock:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
 
     def close(self) -> None:
         """Close so that the last reply arrives: unread input at ``close`` would reset it away."""

@@ -4,11 +4,13 @@ A handler belongs to one thread. Others may only ask it to ``wind_down``.
 """
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from fileserver import protocol
 from fileserver.connection import Connection, PeerGone
 from fileserver.events import Direction
+from fileserver.pacing import Pace, is_slower
 from fileserver.protocol import ErrorReply, Fields
 from fileserver.registry import Stopped, Transfer
 from fileserver.service import Grant, Service
@@ -45,7 +47,17 @@ class Handler:
 
     # --- transfers
 
-    def _start(self, direction: Direction, ask: Fields, **facts: Any) -> Transfer:
+    def _allowed_pace(self, asked: Pace | None) -> Pace | None:
+        own = self.service.pace
+        if asked is None:
+            return own
+        if not is_slower(asked, than=own):
+            raise ErrorReply("denied", f"The server's pace is {own}: only a slower one may be asked for.")
+        return asked
+
+    def _start(
+        self, direction: Direction, ask: Fields, wake: Callable[[], None] | None = None, **facts: Any
+    ) -> Transfer:
         self._is_transferring()
         return self.service.registry.start(
             direction=direction,
@@ -54,7 +66,7 @@ class Handler:
             user=ask["user"] or self.grant.user,
             via=ask["via"] or "tcp",
             thread=self.thread,
-            wake=self.connection.wake,
+            wake=wake or self.connection.wake,
             **facts,
         )
 

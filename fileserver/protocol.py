@@ -45,6 +45,10 @@ class ErrorReply(Exception):
 class ForeignProtocol(Exception):
     """The first bytes are of another protocol: the connection is cut, for a web page may be behind it."""
 
+    def __init__(self, message: str, line: bytes) -> None:
+        super().__init__(message)
+        self.line = line
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -94,9 +98,10 @@ _SSH_BANNER = b"SSH-"
 def refuse_foreign(data: bytes) -> None:
     """Raise ``ForeignProtocol`` if ``data``, a line or the start of one, is HTTP, a TLS hello or SSH."""
     if _HTTP.search(data):
-        raise ForeignProtocol("This port speaks CFS/1, not HTTP: open the address of the web page instead.")
+        message = "This port speaks CFS/1, not HTTP: open the address of the web page instead."
+        raise ForeignProtocol(message, data)
     if data.startswith((_TLS_HELLO, _SSH_BANNER)):
-        raise ForeignProtocol("This port speaks CFS/1, neither TLS nor SSH.")
+        raise ForeignProtocol("This port speaks CFS/1, neither TLS nor SSH.", data)
 
 
 def parse_request(line: bytes) -> Request:

@@ -53,12 +53,13 @@ class FileServer:
         authorize: Authorize = everybody_may_everything,
         limits: Limits | None = None,
         pace: Pace | None = None,
+        straight: bool = False,
     ) -> None:
         self.limits = limits or Limits()
         self.registry = Registry(observer, self.limits.max_clients)
         self._partials = Partials(storage, self.limits.keep_partial)
         self._service = Service(
-            storage, self._partials, self.registry, observer, authorize, self.limits, pace
+            storage, self._partials, self.registry, observer, authorize, self.limits, pace, straight
         )
         self._host, self._port = host, port
         self._listener: socket.socket | None = None

@@ -13,16 +13,28 @@ from fileserver.storage import Storage
 
 
 @dataclass(frozen=True, slots=True)
+class Ticket:
+    """One file that a browser may fetch over HTTP, and how fast; without a name, only that we are there."""
+
+    name: str
+    pace: Pace | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
-    """What a client may do. ``relay``: it may speak for others, as the web process does."""
+    """What a client may do. ``relay``: it may speak for others, as the web process does.
+
+    One with a ``ticket`` is good for the download of that and nothing else, whatever its rights.
+    """
 
     user: str | None
     rights: frozenset[str]
     relay: bool = False
+    ticket: Ticket | None = None
 
 
 GUEST = Grant(None, frozenset(protocol.RIGHTS))
-# (token or None, address of the client) → what it may do; None: that token is refused
+# (token, text of a ticket, or None; address of the client) → what it may do; None: that token is refused
 Authorize = Callable[[str | None, str], Grant | None]
 
 
@@ -41,6 +53,7 @@ class Limits:
     first_silence: float = 30.0
     silence: float = 300.0
     line: float = LINE_SECONDS
+    keep_alive: float = 15.0  # silence between two HTTP requests
     stall: float = STALL_SECONDS
     grace: float = 10.0
     waiting: float = 120.0  # for the next part of an upload, until the history calls it aborted
@@ -58,3 +71,4 @@ class Service:
     authorize: Authorize
     limits: Limits = field(default_factory=Limits)
     pace: Pace | None = None
+    straight: bool = False  # whether browsers with a ticket are served over HTTP

@@ -11,9 +11,9 @@ import logging
 from fileserver import protocol
 from fileserver.connection import Connection, PeerGone, Stalled
 from fileserver.events import FileDeleted, FileHashed, TransferVerified
+from fileserver.http import StraightDownloads, is_straight
 from fileserver.intake import Intake
 from fileserver.names import shown
-from fileserver.pacing import Pace, is_slower
 from fileserver.protocol import ErrorReply, Fields
 from fileserver.registry import Stopped, Transfer
 from fileserver.service import Service
@@ -30,7 +30,7 @@ class _Goodbye(Exception):
     """The conversation is over and everything is said."""
 
 
-class Session(Intake):
+class Session(Intake, StraightDownloads):
     def __init__(self, connection: Connection, service: Service, thread: str, host: str) -> None:
         super().__init__(connection, service, thread, host)
         self._unreceipted: tuple[Transfer, Entry | OpenFile] | None = None
@@ -49,7 +49,7 @@ class Session(Intake):
     # --- the conversation
 
     def _converse(self) -> None:
-        silence = self.service.limits.first_silence
+        silence, is_first = self.service.limits.first_silence, True
         while True:
             try:
                 line = self._next_line(silence)
@@ -62,9 +62,13 @@ class Session(Intake):
                 if error.closes:
                     return
             except protocol.ForeignProtocol as error:
-                self.connection.send(ErrorReply("bad-request", str(error)).line())
+                # Never behind another line: a web page could hide a request in what it makes a browser send.
+                if is_first and self.service.straight and is_straight(error.line):
+                    self.converse_http(error.line)
+                else:
+                    self.connection.send(ErrorReply("bad-request", str(error)).line())
                 return
-            silence = self.service.limits.silence
+            silence, is_first = self.service.limits.silence, False
 
     def _next_line(self, silence: float) -> bytes | None:
         line = None
@@ -120,7 +124,7 @@ class Session(Intake):
 
     def do_auth(self, ask: Fields) -> None:
         grant = self.service.authorize(ask["token"], self.host)
-        if grant is None:
+        if grant is None or grant.ticket:
             raise ErrorReply("denied", "This token is not known here.")
         self._grant = grant
         self._reply(user=grant.user, can=[right for right in protocol.RIGHTS if right in grant.rights])
@@ -164,7 +168,8 @@ class Session(Intake):
             try:
                 header = {"id": transfer.id, **_state_of(file), "offset": transfer.offset, "length": length}
                 header["sha256"] = self.service.storage.sha256_of(file)
-                send(self.connection, file, transfer, protocol.ok(**header))
+                last_line = protocol.end(id=transfer.id, sent=length)
+                send(self.connection, file, transfer, protocol.ok(**header), last_line)
             except (ErrorReply, PeerGone, Stalled, Stopped, FileChanged) as error:
                 self._end(transfer, error)
                 raise
@@ -227,14 +232,6 @@ class Session(Intake):
         raise _Goodbye
 
     # --- transfers
-
-    def _allowed_pace(self, asked: Pace | None) -> Pace | None:
-        own = self.service.pace
-        if asked is None:
-            return own
-        if not is_slower(asked, than=own):
-            raise ErrorReply("denied", f"The server's pace is {own}: only a slower one may be asked for.")
-        return asked
 
     def _abandon_unreceipted(self) -> None:
         """A relayed download without its receipt: the browser did not get all of it."""

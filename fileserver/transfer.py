@@ -13,7 +13,7 @@ from fileserver.connection import Connection, PeerGone, Stalled, StallGuard
 from fileserver.events import Outcome
 from fileserver.pacing import Schedule
 from fileserver.partials import Upload
-from fileserver.protocol import ErrorReply, end
+from fileserver.protocol import ErrorReply
 from fileserver.registry import Stopped, Transfer
 from fileserver.storage import OpenFile
 
@@ -29,32 +29,39 @@ class FileChanged(Exception):
     """The open file has become shorter while it was sent: promised bytes do not exist any more."""
 
 
-def send(connection: Connection, file: OpenFile, transfer: Transfer, header: bytes) -> None:
-    """Send ``header``, the promised bytes and ``END``; return when the peer's system has them all.
+def send(
+    connection: Connection, file: OpenFile, transfer: Transfer, header: bytes, seal: bytes | None = None
+) -> None:
+    """Send ``header``, the promised bytes and their ``seal``; return when the peer's system has them all.
 
-    Raises ``ErrorReply`` (``changed``) in place of ``END`` when all bytes are sent but the file is another by
-    now, ``FileChanged`` when there are too few, ``PeerGone``, ``Stalled`` and ``Stopped``.
+    The seal leaves when the file has proved to be the same to the end: ``END``, or, where a protocol has no
+    such line (``None``), the last promised byte, so that what has changed never looks whole. Raises
+    ``ErrorReply`` (``changed``) in place of the seal, ``FileChanged`` when there are too few bytes,
+    ``PeerGone``, ``Stalled`` and ``Stopped``.
     """
     guard = StallGuard(connection.stall_seconds)
-    last_line = end(id=transfer.id, sent=transfer.length)
+    stop = transfer.offset + transfer.length
+    held = min(1, transfer.length) if seal is None else 0
+    seal = _read(file, stop - held, held) if seal is None else seal
     if transfer.pace is None and transfer.length <= SMALL:
-        content = _read(file, transfer.offset, transfer.length)
+        content = _read(file, transfer.offset, transfer.length - held)
         changed = file.has_changed()
-        connection.send(header + content + (b"" if changed else last_line), guard, transfer.check)
-        transfer.advance(transfer.length)
+        connection.send(header + content + (b"" if changed else seal), guard, transfer.check)
+        transfer.advance(len(content))
     else:
         connection.send(header, guard, transfer.check)
         if transfer.pace is None:
-            _send_unpaced(connection, file, transfer, guard)
+            _send_unpaced(connection, file, transfer, guard, stop - held)
             # sendfile queues the pages of the file itself: a write can change them until they have arrived.
             connection.wait_acknowledged(guard, transfer.check)
         else:
-            _send_paced(connection, file, transfer, guard)
+            _send_paced(connection, file, transfer, guard, stop - held)
         changed = file.has_changed()
         if not changed:
-            connection.send(last_line, guard, transfer.check)
+            connection.send(seal, guard, transfer.check)
     if changed:
         raise ErrorReply("changed", "The file was changed while it was sent; ask for it again.")
+    transfer.advance(held)
     connection.wait_acknowledged(guard, transfer.check)
 
 
@@ -68,9 +75,11 @@ def _read(file: OpenFile, offset: int, size: int) -> bytes:
     return data
 
 
-def _send_unpaced(connection: Connection, file: OpenFile, transfer: Transfer, guard: StallGuard) -> None:
+def _send_unpaced(
+    connection: Connection, file: OpenFile, transfer: Transfer, guard: StallGuard, stop: int
+) -> None:
     use_sendfile = hasattr(os, "sendfile")
-    out, offset, stop = connection.sock.fileno(), transfer.offset, transfer.offset + transfer.length
+    out, offset = connection.sock.fileno(), transfer.offset
     while offset < stop:
         count = min(WINDOW, stop - offset)
         if use_sendfile:
@@ -94,10 +103,12 @@ def _send_unpaced(connection: Connection, file: OpenFile, transfer: Transfer, gu
         transfer.advance(sent)
 
 
-def _send_paced(connection: Connection, file: OpenFile, transfer: Transfer, guard: StallGuard) -> None:
+def _send_paced(
+    connection: Connection, file: OpenFile, transfer: Transfer, guard: StallGuard, stop: int
+) -> None:
     assert transfer.pace is not None
     schedule = Schedule(transfer.pace, time.monotonic)
-    offset, stop = transfer.offset, transfer.offset + transfer.length
+    offset = transfer.offset
     while offset < stop:
         transfer.sleep(schedule.next_delay())
         chunk_stop = min(stop, offset + transfer.pace.chunk)

@@ -141,9 +141,10 @@ class Stack:
 
 
 @contextlib.contextmanager
-def run_stack(home: Path) -> Iterator[Stack]:
-    """Both processes, running and migrated; none is left."""
+def run_stack(home: Path, **environment: str) -> Iterator[Stack]:
+    """Both processes, running and migrated; none is left. ``environment``: more settings."""
     stack = Stack(home)
+    stack.environment |= environment
     migrated = stack.manage("migrate", "--verbosity", "0")
     assert migrated.returncode == 0, migrated.stderr
     try:

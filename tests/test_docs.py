@@ -238,6 +238,13 @@ def texts(node: ast.expr) -> set[str]:
     return {node.value} if isinstance(node, ast.Constant) and isinstance(node.value, str) else set()
 
 
+def test_documented_statuses_are_those_of_the_code() -> None:
+    documented = {int(status) for status, _ in rows(section(PROTOCOL, "HTTP on this port"))}
+    http = import_module("fileserver.http")
+    refusals = re.findall(r"Refused\((\d+)", Path(http.__file__).read_text("utf-8"))
+    assert documented == {200, 204, 206, 304} | {*map(int, refusals)} | {*http.STATUSES.values()}
+
+
 def test_limits_are_those_of_the_code() -> None:
     limits = import_module("fileserver.service").Limits()
     table = section(PROTOCOL, "Limits")
@@ -245,6 +252,10 @@ def test_limits_are_those_of_the_code() -> None:
     assert f"| silence before the first request | {limits.first_silence:g} s |" in table
     assert f"| silence between two requests | {limits.silence:g} s |" in table
     assert f"| from the first byte of a line to its LF | {limits.line:g} s |" in table
+    http = import_module("fileserver.http")
+    assert f"{http.MOST_HEADER_LINES}, and {http.MAX_HEAD_BYTES:,} bytes with the first line" in table
+    assert f"| all lines of a request over HTTP | {limits.line:g} s | 408" in table
+    assert f"| silence between two requests over HTTP | {limits.keep_alive:g} s |" in table
     assert f"under {import_module('fileserver.connection').STALL_FLOOR} bytes/s" in table
     assert f"| {limits.stall:g} s | closed; in the history: aborted, stalled |" in table
     assert f"| {limits.grace:g} s, a second signal: none |" in table

@@ -34,6 +34,7 @@ _ORDER = [
     "service",
     "handler",
     "intake",
+    "http",
     "session",
     "crew",
     "server",

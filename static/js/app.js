@@ -7,6 +7,7 @@ import { wireInterrupted } from "./interrupted.js";
 import { Live } from "./live.js";
 import { cancelTransfer } from "./site.js";
 import { Status } from "./status.js";
+import { wireStraight } from "./straight.js";
 import { takenNames } from "./taken.js";
 import { localise } from "./times.js";
 import { Transfers } from "./transfers.js";
@@ -22,6 +23,7 @@ function frontPage() {
   const uploads = new Uploads(takenNames(), refreshFiles);
   wireDropzone((files) => uploads.add(files));
   wireInterrupted();
+  wireStraight();
   wireFiles({ refresh: refreshFiles, uploading: () => uploads.active });
 
   let again = Infinity; // when the recent transfers are to be asked for once more

@@ -3,6 +3,7 @@
 import { announce } from "./announce.js";
 import { ask, closeOnBackdrop } from "./dialogs.js";
 import { deleteFile } from "./site.js";
+import { lead } from "./straight.js";
 
 export function wireFiles({ refresh, uploading }) {
   const files = document.getElementById("files");
@@ -17,7 +18,9 @@ export function wireFiles({ refresh, uploading }) {
   // times the plain link is better: if the file is gone, the site's page can say it.
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a[data-act=download], a[data-act=slow-motion]");
-    if (link) link.toggleAttribute("download", uploading());
+    if (!link) return;
+    link.toggleAttribute("download", uploading());
+    lead(link, !uploading()); // on the way to another port the attribute would be forgotten
   });
 }
 

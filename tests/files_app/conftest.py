@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
@@ -126,7 +127,14 @@ def serving(folder: Path, limits: Limits | None = None, pace: Pace | None = None
     authorize: Callable[..., Any] = access.authorize
     with (
         Storage(folder) as storage,
-        FileServer(storage, observer=events, authorize=authorize, limits=limits, pace=pace) as server,
+        FileServer(
+            storage,
+            observer=events,
+            authorize=authorize,
+            limits=limits,
+            pace=pace,
+            straight=settings.STRAIGHT_DOWNLOADS,
+        ) as server,
         recording(recorder, storage, server),
         listening(server),
     ):

@@ -1,4 +1,4 @@
-"""What must never lie inside the served folder."""
+"""What must never lie inside the served folder, and what a setting must look like."""
 
 from pathlib import Path
 from typing import Any
@@ -61,3 +61,27 @@ def test_the_system_check_is_critical_and_says_what_to_set(apart: Path, settings
     assert "Set FILES_DIRECTORY" in found[0].hint
     settings.FILES_DIRECTORY = apart / "files"
     assert not [message for message in run_checks(tags=[Tags.security]) if message.id == "files_app.E001"]
+
+
+@pytest.mark.parametrize(
+    ("url", "usable"),
+    [
+        ("", True),
+        ("https://files.example.org", True),
+        ("http://10.0.0.1:8080/straight/", True),
+        ("files.example.org", False),
+        ("ftp://files.example.org", False),
+        ("https://", False),
+        ("https://[::1]:9999", False),
+        ("https://files.example.org/?a=b", False),
+        ("https://files.example.org/a b", False),
+        ("https://files.example.org; script-src *", False),
+        ("https://files.example.org\n", False),
+        ("https://user@files.example.org", False),
+    ],
+)
+def test_a_public_url_that_browsers_cannot_be_sent_to_is_told(settings: Any, url: str, usable: bool) -> None:
+    settings.SERVER_PUBLIC_URL = url
+    found = [message for message in run_checks(tags=[Tags.urls]) if message.id == "files_app.E002"]
+    assert bool(found) is not usable
+    assert all(message.is_serious() and "SERVER_PUBLIC_URL" in message.msg for message in found)

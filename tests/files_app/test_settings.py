@@ -51,6 +51,7 @@ def test_the_defaults_are_those_of_a_machine_of_ones_own(load: Any) -> None:
     assert (settings["SLEEP_TIME"], settings["BUFFER_SIZE"]) == (0.0, 1000)
     assert (settings["MAX_CLIENTS"], settings["MAX_CLIENTS_PER_ADDRESS"]) == (1000, 0)
     assert settings["MAX_UPLOAD_SIZE"] == 0
+    assert (settings["STRAIGHT_DOWNLOADS"], settings["SERVER_PUBLIC_URL"]) == (True, "")
     assert settings["DEBUG"] is False
     assert settings["ALLOWED_HOSTS"] == ["localhost", "127.0.0.1", "[::1]"]
     assert settings["CSRF_TRUSTED_ORIGINS"] == []

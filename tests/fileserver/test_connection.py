@@ -377,6 +377,29 @@ def test_who_has_stopped_reading_waits_for_a_slow_peer_without_using_the_process
     assert cpu_seconds_of(send) < 0.3
 
 
+def test_a_breakable_wait_is_broken_off_and_the_peer_sees_no_end_of_the_stream(pair: Pair) -> None:
+    connection, peer = pair
+    broken = threading.Event()
+
+    def check() -> None:
+        if broken.is_set():
+            raise InterruptedError
+
+    def send() -> None:
+        with connection.breakable(), pytest.raises(InterruptedError):
+            connection.send(bytes(50_000_000), check=check)
+        connection.reset()
+
+    with in_thread(send):
+        wait_until(lambda: not module._poll(connection.sock, module.WRITABLE, 0))
+        broken.set()
+        connection.break_off()
+    with pytest.raises(ConnectionResetError):
+        list(iter(lambda: peer.recv(1 << 20), b""))
+    connection.close()  # as at the end of every session
+    assert connection.sock.fileno() == -1
+
+
 # --- closing
 
 

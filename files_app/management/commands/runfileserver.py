@@ -115,6 +115,7 @@ def running(options: dict[str, Any], on_hurry: Callable[[Callable[[], None]], No
             authorize=authorize,
             limits=limits,
             pace=pace_of(options),
+            straight=settings.STRAIGHT_DOWNLOADS,
         )
         try:
             stack.enter_context(server)

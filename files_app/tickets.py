@@ -1,0 +1,44 @@
+"""Tickets: what the site signs so that a browser may fetch one file straight from the file server.
+
+A ticket is good for one name at one pace, for the address that the site has seen, and for ten minutes within
+which a download must begin, or go on after a break. One without a name shows only whether the browser reaches
+the file server.
+"""
+
+from ipaddress import ip_address
+from typing import Any
+
+from django.core import signing
+
+from fileserver.pacing import Pace
+from fileserver.service import Ticket
+
+SALT = "files_app.tickets"  # nothing else that is signed with our key is a ticket
+SECONDS = 600
+_LOOPBACK = ip_address("127.0.0.1")
+
+
+def make(name: str, viewer: str, pace: dict[str, Any] | None = None) -> str:
+    """The text of a ticket, fit for a URL. ``viewer``: the address of the browser; ``pace`` as in JSON."""
+    return signing.dumps({"name": name, "viewer": viewer, "pace": pace}, salt=SALT)
+
+
+def read(text: str, host: str) -> Ticket | None:
+    """What a ticket is good for when somebody at ``host`` shows it; ``None`` if for nothing."""
+    try:
+        value = signing.loads(text, salt=SALT, max_age=SECONDS)
+    except (signing.BadSignature, ValueError):  # the latter for what is no text at all
+        return None
+    if _place(value["viewer"]) != _place(host):
+        return None
+    return Ticket(value["name"], Pace(**value["pace"]) if value["pace"] else None)
+
+
+def _place(host: str) -> object:
+    """Equal for all addresses of loopback: a browser may reach one port as 127.0.0.1, another as ::1."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    address = getattr(address, "ipv4_mapped", None) or address
+    return _LOOPBACK if address.is_loopback else address
