@@ -16,7 +16,7 @@ BEHIND = 256 * 1024  # bytes that wait in this process for the page's socket
 
 class LiveConsumer(AsyncWebsocketConsumer):
     _joined = False
-    _told = 0  # number of the last news that the page has
+    _told = -1  # number of the last news that the page has
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -58,7 +58,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
 
     async def _send_state(self) -> None:
         if not self._is_behind():
-            self._told, text = feed.snapshot()
+            self._told, text = feed.snapshot(self._told)
             await self.send(text)
 
     def _is_behind(self) -> bool:

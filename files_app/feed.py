@@ -59,12 +59,16 @@ class Feed:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    def snapshot(self) -> tuple[int, str]:
-        """The number of the last news, and the whole state after it as the text for a websocket."""
+    def snapshot(self, told: int = 0) -> tuple[int, str]:
+        """The number of the last news, and the whole state after it as the text for a websocket.
+
+        For a page that has news up to the number ``told``: what it has missed may have been about files.
+        """
         if not self._online:
             return self._number, _encode(online=False, full=True, message=self._reason)
         state = {"status": self._status, "transfers": list(self._transfers.values())}
-        return self._number, _encode(online=True, full=True, **state, ended=[], files_changed=False)
+        missed = told != self._number
+        return self._number, _encode(online=True, full=True, **state, ended=[], files_changed=missed)
 
     # --- the task
 

@@ -29,6 +29,7 @@ function frontPage() {
   let again = Infinity; // when the recent transfers are to be asked for once more
   function news(message, began) {
     if (message.files_changed) refreshFiles();
+    if (message.files_changed && message.full) refreshRecent(); // of what this page has missed
     if (Date.now() >= again) {
       again = Infinity;
       refreshRecent();

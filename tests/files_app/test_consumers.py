@@ -322,6 +322,29 @@ class TestMessages:
 
         run(visit())
 
+    def test_files_that_changed_before_the_page_was_connected_are_news_to_it(self, served: Served) -> None:
+        async def visit() -> None:
+            async with open_page() as page:
+                assert (await page.news())["files_changed"] is True
+                await page.refresh()  # as it does every few seconds, having missed nothing
+                assert (await page.news_with(lambda news: news["full"]))["files_changed"] is False
+
+        run(visit())
+
+    def test_files_that_changed_while_a_page_was_dropped_are_news_to_it(self, served: Served) -> None:
+        async def visit() -> None:
+            async with open_page() as page, open_page() as other:
+                await page.news()
+                await other.news()
+                group = get_channel_layer().groups[feed.group]
+                del group[next(iter(group))]  # the first that came
+                (served.folder / "y.txt").write_bytes(b"x")
+                await other.news_with(lambda news: news["files_changed"])
+                await page.refresh()
+                assert (await page.news_with(lambda news: news["full"]))["files_changed"] is True
+
+        run(visit())
+
     def test_a_page_that_was_dropped_from_the_group_is_back_after_a_refresh(self, served: Served) -> None:
         async def visit() -> None:
             async with open_page() as page:
