@@ -113,6 +113,7 @@ class Connection:
         self._input = bytearray()
         self._over = 0  # the events that nobody waits for any more
         self._slice = _SLICE
+        self._at_end = False  # the peer has said that it will send no more
 
     # --- reading
 
@@ -202,11 +203,13 @@ class Connection:
 
     def _recv(self, size: int) -> bytes:
         try:
-            return self.sock.recv(size)
+            data = self.sock.recv(size)
         except BlockingIOError:
             raise
         except OSError as error:
             raise PeerGone(str(error)) from error
+        self._at_end = not data
+        return data
 
     # --- writing
 
@@ -321,6 +324,8 @@ class Connection:
     def close(self) -> None:
         """Close so that the last reply arrives: unread input at ``close`` would reset it away."""
         with contextlib.suppress(OSError), self.sock:
+            if self._at_end:
+                return
             self.sock.shutdown(socket.SHUT_WR)
             deadline = time.monotonic() + LINGER_SECONDS
             thrown_away = 0

@@ -43,7 +43,7 @@ class Entry:
 
 
 class OpenFile:
-    """A regular file, open for reading, as it was when it was opened. Close it."""
+    """A file that is open for reading, as it was when it was opened. Close it."""
 
     def __init__(self, fd: int, name: str) -> None:
         self.fd = fd
@@ -52,6 +52,10 @@ class OpenFile:
         self.size = self._stat.st_size
         self.mtime = self._stat.st_mtime
         self.etag = etag_of(self._stat)
+
+    @property
+    def is_regular(self) -> bool:
+        return stat.S_ISREG(self._stat.st_mode)
 
     def has_changed(self) -> bool:
         """Whether this very file was written to since it was opened; one put in its place does not count."""
@@ -149,9 +153,10 @@ class Storage:
             self._require_regular(place, name)
             fd = os.open(place.path, _READ_FILE, dir_fd=place.dir_fd)
         try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
+            file = OpenFile(fd, name)
+            if not file.is_regular:
                 raise ErrorReply("not-a-file", f"{shown(name)} is not a regular file.")
-            return OpenFile(fd, name)
+            return file
         except BaseException:
             os.close(fd)
             raise
