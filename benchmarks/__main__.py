@@ -48,9 +48,7 @@ def _options(words: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="tiny sizes: shows that all works, and measures nothing"
     )
-    parser.add_argument(
-        "--write", action="store_true", help="write docs/benchmarks.md, though only some are run"
-    )
+    parser.add_argument("--write", action="store_true", help="write the page with some of them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rounds to FILE")
     options = parser.parse_args(words)
     known = [scenario.name for scenario in _all()]
@@ -88,6 +86,7 @@ def _of_family(family: Family, chosen: list[Scenario], bench: Bench) -> list[tup
 
 
 def _result(scenario: Scenario, standing: Any, quick: bool) -> Result | None:
+    print(f"measuring {scenario.name} …", file=sys.stderr)
     try:
         result = scenario.run(standing)
     except Exception:

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.bare FOLDER PORT``: the core of the file server, without history, catalogue and log."""
+"""``python -m benchmarks.bare FOLDER PORT``: the server core, without history, catalogue and log."""
 
 import signal
 import sys

@@ -180,21 +180,23 @@ SCENARIOS = [
     Scenario(
         "stalled",
         "20 stalled browser downloads of 1 GiB",
-        "20 browsers ask the site for the file, read the first bytes and then nothing more; meanwhile other browsers open pages, "
+        "20 browsers ask the site for the file, read the first bytes and then nothing more; meanwhile other "
+        "browsers open pages, "
         f"100 times each of {', '.join(f'`{page}`' for page in PAGES)}; the slowest page counts.",
         stalled,
     ),
     Scenario(
         "idle",
         "10,000 idle clients",
-        "10,000 connections that have said `PING` once and then stay silent; then 1,000 new clients, one after another, each with "
-        "a download of 10 KiB; in the end all the silent ones say `PING` again.",
+        "10,000 connections that have said `PING` once and then stay silent; then 1,000 new clients, one after "
+        "another, each with a download of 10 KiB; in the end all the silent ones say `PING` again.",
         idle,
     ),
     Scenario(
         "slow-motion",
         "2,000 slow-motion transfers at once",
-        f"2,000 clients connect in the same moment and ask for {PIECES * SLOW_MOTION.chunk:,} bytes at {SLOW_MOTION}.",
+        "2,000 clients connect in the same moment and ask for "
+        f"{PIECES * SLOW_MOTION.chunk:,} bytes at {SLOW_MOTION}.",
         slow_motion,
     ),
 ]

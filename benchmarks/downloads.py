@@ -36,7 +36,9 @@ def crowd(stand: Stand) -> Result:
     return bytes_table(rounds, targets, [f"Slowest client to the median one: {listed}.", _NO_HTTP_SERVER])
 
 
-_NO_HTTP_SERVER = "http.server is left out of the crowds: it lets five clients wait, and the system lets the others try again after seconds."
+_NO_HTTP_SERVER = (
+    "http.server is left out of the crowd: it lets five clients wait, and the others try again after seconds."
+)
 
 
 def straight(stand: Stand) -> Result:
@@ -78,7 +80,8 @@ SCENARIOS = [
     Scenario(
         "straight",
         "1 GiB by the browser's link, straight from the server",
-        "The site is asked, answers with a redirect to the server's port, and the file comes from there; both requests are counted.",
+        "The site is asked, answers with a redirect to the server's port, and the file comes from there; both "
+        "requests are counted.",
         straight,
     ),
     Scenario(

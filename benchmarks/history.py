@@ -59,7 +59,7 @@ class Stand:
         return Contender(name, lambda: self.bench.load("cfs", port, "small.bin", **options))
 
     def recording(self, ledger: Ledger, keep: bool, count: int) -> Contender:
-        """With the history; the next turn waits for the last row, so that nobody pays for what another left."""
+        """With the history; the next turn waits for the last row, so nobody pays for what another left."""
         inner = self.contender("manage.py runfileserver", self.recorded.server_port, keep, count)
 
         def run() -> Run:
@@ -95,11 +95,16 @@ def short_transfers(stand: Stand, keep: bool) -> Result:
         Target("the last row within 1 s", last, 1, at_most=True),
         Target("≥ 0.9 of the rate without history", ratio(rounds[0], rounds[1], requests_rate), 0.9),
     ]
-    note = f"{written:,} rows for {moved:,} transfers; the last row of a round came at most {last:.2f} s after its last byte."
+    note = (
+        f"{written:,} rows for {moved:,} transfers, the last of a round at most {last:.2f} s after its bytes."
+    )
     return requests_table(rounds, targets, [note])
 
 
-_HOW = f"Rounds of 20,000 downloads of 10 KiB, {AT_ONCE} at once, %s; beside the same server core without observer."
+_HOW = (
+    f"Rounds of 20,000 downloads of 10 KiB, {AT_ONCE} at once, %s; "
+    "beside the same server core without observer."
+)
 
 SCENARIOS = [
     Scenario(

@@ -173,13 +173,15 @@ SCENARIOS = [
     Scenario(
         "page",
         "The page with 100,000 files",
-        "`/` of a site with 100,000 files beside one with 1,000, one request after another, a new connection for each.",
+        "`/` of a site with 100,000 files beside one with 1,000, one request after another, a new "
+        "connection for each.",
         page,
     ),
     Scenario(
         "first-start",
         "The first start in a folder of 100,000 files",
-        "`manage.py runfileserver` with an empty database. A client downloads 10 KiB as soon as the port answers, and again and again until the database has a row for each file.",
+        "`manage.py runfileserver` with an empty database. A client downloads 10 KiB as soon as the "
+        "port answers, and again and again until the database has a row for each file.",
         first_start,
     ),
 ]

@@ -14,7 +14,7 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class Run:
-    """What one run gave. Times are in seconds; ``cpu`` is the client's own, ``least`` and so on are of a request."""
+    """What one run gave, in seconds; ``cpu`` is the client's own, ``least`` and so on are of a request."""
 
     seconds: float
     bytes: int
