@@ -3,6 +3,7 @@
 import argparse
 import json
 import resource
+import signal
 import sys
 import tempfile
 import traceback
@@ -30,6 +31,8 @@ def main(words: list[str]) -> int:
         print("\n".join(f"{scenario.name:16} {scenario.title}" for scenario in _all()))
         return 0
     _raise_limit()
+    # So that the servers are stopped and the files removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     outcomes = list(_measured(set(options.names), options.quick))
     if options.json:
         options.json.write_text(json.dumps({s.name: asdict(r) for s, r in outcomes if r}, indent=1))

@@ -87,17 +87,19 @@ python -m benchmarks --list     # the names
 
 How it is measured:
 
-- In one run all take turns, with the same files on the same disk, in {rounds} rounds after one for warming up.
-  Every figure is a median over the rounds; a ratio is the median of the ratios of each round.
-  *Slowest/fastest* compares the rounds of one contender: far above 1 the machine was busy with something else.
-- The client is a C program of one thread (`benchmarks/load.c`), the same for all. The kernel throws the content
-  away for it, so it copies nothing. That it is not what limits a figure is seen in two ways: *client's CPU* is how
-  much of the time it was at work at all, and the same program takes more from a faster server. Where it was at
-  work for more than 90 % of the time, a note says so.
-- Nobody gets a short or wrong answer counted: each reply must bring as many bytes as it promises and as the file
-  has, over our own protocol with its END, or the run fails. What is in the files is compared by hash, once for
-  each contender.
-- nginx runs as many workers as there are cores, with `sendfile`, without a log. Our servers run as `manage.py`
-  starts them, with history, catalogue and log.
-- Uploads are done by the programs that people use for them (`curl`, our command) and by tus as the page speaks it.
+- In one run all take turns, with the same files on the same disk, in {rounds} rounds after one for
+  warming up. Every figure is a median over the rounds; a ratio is the median of the ratios of each round.
+  *Slowest/fastest* compares the rounds of one contender: far above 1 the machine was busy with something
+  else.
+- The client is a C program of one thread (`benchmarks/load.c`), the same for all. The kernel throws the
+  content away for it, so it copies nothing. That it is not what limits a figure is seen in two ways:
+  *client's CPU* is how much of the time it was at work at all, and the same program takes more from a
+  faster server. Where it was at work for more than 90 % of the time, a note says so.
+- Nobody gets a short or wrong answer counted: each reply must bring as many bytes as it promises and as
+  the file has, over our own protocol with its END, or the run fails. What is in the files is compared by
+  hash, once for each contender.
+- nginx runs as many workers as there are cores, with `sendfile`, without a log. Our servers run as
+  `manage.py` starts them, with history, catalogue and log.
+- Uploads are done by the programs that people use for them (`curl`, our command) and by tus as the page
+  speaks it.
 """

@@ -31,8 +31,8 @@ def one_after_another(stand: Stand) -> Result:
 
 _NO_FTP = "pyftpdlib is left out of the small files: FTP opens a second connection for each of them."
 _NO_HTTP_SERVER = (
-    "http.server is left out: on a kept connection it takes 44 ms for each file, as it sends head and content "
-    "apart and the second waits until the first is acknowledged."
+    "http.server is left out: on a kept connection it takes 44 ms for each file, as it sends head and "
+    "content apart and the second waits until the first is acknowledged."
 )
 
 SCENARIOS = [

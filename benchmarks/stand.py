@@ -19,17 +19,30 @@ from fileserver.client import Client
 
 OURS = "this server"
 PIECE = 256 * 1024
+SIZES = {
+    "big.bin": (1024 * MEBIBYTE, 4 * MEBIBYTE),
+    "middle.bin": (16 * MEBIBYTE, MEBIBYTE),
+    "small.bin": (10 * 1024, 10 * 1024),
+}
 
 
 @dataclass(frozen=True)
 class Stand:
+    """Files are made, and their content is compared, when a scenario first asks for them."""
+
     bench: Bench
     files: Path
     ours: Installation
     ports: dict[str, int]  # of the peers that are here
 
     def size(self, name: str) -> int:
-        return (self.files / name).stat().st_size
+        full, quick = SIZES[name]
+        return self.bench.pick(full, quick)
+
+    def make(self, name: str) -> None:
+        if not (self.files / name).exists():
+            random_file(self.files / name, self.size(name))
+            check_content(self, name)
 
     def tcp(self, name: str, **options: int) -> Contender:
         """Our own protocol."""
@@ -46,6 +59,7 @@ class Stand:
 
     def straight(self, name: str) -> Contender | None:
         """What a browser's link does: the site is asked, and sends it on to the server; both are counted."""
+        self.make(name)
         if self._link(name) is None:
             return None
 
@@ -67,6 +81,8 @@ class Stand:
     def _loading(
         self, who: str, protocol: str, port: int, target: str, name: str, options: dict[str, int]
     ) -> Contender:
+        self.make(name)
+
         def run() -> Run:
             return self.bench.load(protocol, port, target, length=self.size(name), **options)
 
@@ -107,29 +123,23 @@ def _retrieve(port: int | None, name: str, size: int) -> None:
 def downloads(bench: Bench) -> Iterator[Stand]:
     files = bench.home / "files"
     files.mkdir()
-    random_file(files / "big.bin", bench.pick(1024, 4) * MEBIBYTE)
-    random_file(files / "middle.bin", bench.pick(16, 1) * MEBIBYTE)
-    random_file(files / "small.bin", 10 * 1024)
     with contextlib.ExitStack() as running:
         installation = running.enter_context(ours(bench.home, files))
         wanted = [peer for peer in peers.PEERS if peer is not peers.UPLOADSERVER and peers.is_here(peer)]
         ports = {peer.name: running.enter_context(peer.start(bench.home, files)) for peer in wanted}
-        stand = Stand(bench, files, installation, ports)
-        check_content(stand)
-        yield stand
+        yield Stand(bench, files, installation, ports)
 
 
-def check_content(stand: Stand) -> None:
+def check_content(stand: Stand, name: str) -> None:
     """The measuring client throws the bytes away unseen, so they are looked at once, before."""
-    for name in ("big.bin", "small.bin"):
-        with (stand.files / name).open("rb") as file:
-            right = hashlib.file_digest(file, "sha256").hexdigest()
-        for who, pieces in _ways(stand, name):
-            digest = hashlib.sha256()
-            for piece in pieces():
-                digest.update(piece)
-            if digest.hexdigest() != right:
-                raise LoadFailed(f"{who} sends another {name} than the one on the disk")
+    with (stand.files / name).open("rb") as file:
+        right = hashlib.file_digest(file, "sha256").hexdigest()
+    for who, pieces in _ways(stand, name):
+        digest = hashlib.sha256()
+        for piece in pieces():
+            digest.update(piece)
+        if digest.hexdigest() != right:
+            raise LoadFailed(f"{who} sends another {name} than the one on the disk")
 
 
 def _ways(stand: Stand, name: str) -> Iterator[tuple[str, Callable[[], Iterator[bytes | memoryview]]]]:
