@@ -54,6 +54,8 @@ def _options(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--write", action="store_true", help="write the page with some of them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rounds to FILE")
     options = parser.parse_args(words)
+    if options.quick and options.write:
+        parser.error("--write and --quick do not go together: such figures say nothing")
     known = [scenario.name for scenario in _all()]
     for name in options.names:
         if name not in known:

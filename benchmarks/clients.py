@@ -188,8 +188,8 @@ SCENARIOS = [
     Scenario(
         "idle",
         "10,000 idle clients",
-        "10,000 connections that have said `PING` once and then stay silent; then 1,000 new clients, one after "
-        "another, each with a download of 10 KiB; in the end all the silent ones say `PING` again.",
+        "10,000 connections that have said `PING` once and then stay silent; then 1,000 new clients, one "
+        "after another, each with a download of 10 KiB; in the end all the silent ones say `PING` again.",
         idle,
     ),
     Scenario(

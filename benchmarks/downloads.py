@@ -80,8 +80,8 @@ SCENARIOS = [
     Scenario(
         "straight",
         "1 GiB by the browser's link, straight from the server",
-        "The site is asked, answers with a redirect to the server's port, and the file comes from there; both "
-        "requests are counted.",
+        "The site is asked, answers with a redirect to the server's port, and the file comes from there; "
+        "both requests are counted.",
         straight,
     ),
     Scenario(

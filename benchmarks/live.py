@@ -165,9 +165,9 @@ SCENARIOS = [
     Scenario(
         "live",
         "500 live transfers, 100 open pages",
-        "500 downloads in slow motion, and 100 websockets that hear of them. *Age*: how long before a row arrives "
-        "the client already had the bytes that it tells of. *Wait*: how long after a piece has reached its client "
-        "a page tells of it, which counts the time between two pieces of news too.",
+        "500 downloads in slow motion, and 100 websockets that hear of them. *Age*: how long before a row "
+        "arrives the client already had the bytes that it tells of. *Wait*: how long after a piece has "
+        "reached its client a page tells of it, which counts the time between two pieces of news too.",
         news,
     )
 ]

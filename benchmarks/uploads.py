@@ -176,15 +176,15 @@ SCENARIOS = [
     Scenario(
         "upload-command",
         "1 GiB upload by the command",
-        "`manage.py upload` beside `cp` and `fsync`, to the same disk. The command hashes on both ends, and its "
-        "server calls `fsync` before it answers; the file to be written is not there before.",
+        "`manage.py upload` beside `cp` and `fsync`, to the same disk. The command hashes on both ends, and "
+        "its server calls `fsync` before it answers; the file to be written is not there before.",
         by_command,
     ),
     Scenario(
         "upload-http",
         "1 GiB upload over HTTP",
-        "tus in parts of 64 MiB, as the page does it, and `curl -T`; beside what others take by `curl`. Ours are "
-        "on the disk (`fsync`) when the answer comes.",
+        "tus in parts of 64 MiB, as the page does it, and `curl -T`; beside what others take by `curl`. Ours "
+        "are on the disk (`fsync`) when the answer comes.",
         over_http,
     ),
 ]
