@@ -6,6 +6,7 @@ import socket
 import statistics
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -55,7 +56,7 @@ def idle(bench: Bench) -> Result:
     asking = {"requests": bench.pick(1000, 20), "length": 10 * 1024}
     with fresh(bench, MAX_CLIENTS=count + 10) as server, contextlib.ExitStack() as held:
         random_file(server.files / "small.bin", 10 * 1024)
-        load = lambda: bench.load("cfs", server.server_port, "small.bin", **asking)  # noqa: E731
+        load = partial(bench.load, "cfs", server.server_port, "small.bin", **asking)
         load()
         before = resident(server.server_pid)
         clients = [held.enter_context(_connected(server.server_port, number)) for number in range(count)]

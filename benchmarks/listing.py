@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.clients import fresh
@@ -56,12 +57,11 @@ def first_start(stand: Stand) -> Result:
     empty = stand.bench.home / "empty"
     empty.mkdir()
     random_file(empty / PROBE, PROBE_SIZE)
-    starts: dict[str, list[Start]] = {"one file": [], f"{stand.count:,} files": []}
+    few: list[Start] = []
+    many: list[Start] = []
     for _ in range(stand.bench.rounds):
-        for (name, found), folder in zip(starts.items(), (empty, stand.many), strict=True):
-            found.append(_start(stand.bench, folder, 1 if folder is empty else stand.count))
-            del name
-    few, many = starts.values()
+        few.append(_start(stand.bench, empty, 1))
+        many.append(_start(stand.bench, stand.many, stand.count))
     later = statistics.median(b.served - a.served for a, b in zip(few, many, strict=True))
     rows = [
         [
@@ -70,7 +70,7 @@ def first_start(stand: Stand) -> Result:
             f"{1000 * statistics.median(start.slowest for start in found):.0f} ms",
             f"{statistics.median(start.complete for start in found):.2f} s",
         ]
-        for name, found in starts.items()
+        for name, found in (("one file", few), (f"{stand.count:,} files", many))
     ]
     complete = statistics.median(start.complete for start in many)
     targets = [
@@ -94,7 +94,7 @@ def _start(bench: Bench, folder: Path, count: int) -> Start:
     with _installed(bench, folder) as installation:
         begun = time.monotonic()
         with installation.server():
-            load = lambda: bench.load("cfs", installation.server_port, PROBE, length=PROBE_SIZE)  # noqa: E731
+            load = partial(bench.load, "cfs", installation.server_port, PROBE, length=PROBE_SIZE)
             load()
             served, slowest = time.monotonic() - begun, 0.0
             while _rows(installation) < count:

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def _result(shown: list[float], steps: list[float], shares: list[float]) -> Resu
 @contextlib.contextmanager
 def _transfers(bench: Bench, running: Installation, count: int, size: int, trace: Path) -> Any:
     request = json.dumps({"name": "slow.bin", "pace": SLOW_MOTION.as_json()})
-    options = {"connections": count, "requests": count, "length": size, "trace": trace}
+    options: dict[str, Any] = {"connections": count, "requests": count, "length": size, "trace": trace}
     words = load.command(bench.client, "cfs", running.server_port, request, **options)
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as client:
         yield
@@ -97,11 +98,13 @@ def _transfers(bench: Bench, running: Installation, count: int, size: int, trace
 async def _listen(running: Installation, count: int, seconds: float) -> tuple[News, float]:
     """Open the pages, wait until all is steady, and keep what comes in ``seconds``."""
     from websockets.asyncio.client import connect
+    from websockets.typing import Origin
 
-    heard, origin = News(), running.url
+    heard = News()
     url = f"ws://127.0.0.1:{running.web_port}/ws/live/"
+    options: dict[str, Any] = {"compression": None, "max_size": LONGEST, "proxy": None}
+    open_page = partial(connect, url, origin=Origin(running.url), **options)
     async with contextlib.AsyncExitStack() as opened:
-        open_page = lambda: connect(url, origin=origin, compression=None, max_size=LONGEST, proxy=None)  # noqa: E731
         sockets = [await opened.enter_async_context(open_page()) for _ in range(count)]
         steady = time.monotonic() + WARM_UP
         cpu = resource.getrusage(resource.RUSAGE_SELF)

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -24,12 +25,12 @@ def section(scenario: Scenario, result: Result, judge: bool = True) -> str:
     return "\n".join(lines)
 
 
-def _table(columns: tuple[str, ...] | list[str], rows: list[list[str]]) -> list[str]:
+def _table(columns: Sequence[str], rows: list[list[str]]) -> list[str]:
     lines = [_row(columns), "|" + "---|" * len(columns), *map(_row, rows)]
     return [*lines, ""]
 
 
-def _row(cells: tuple[str, ...] | list[str]) -> str:
+def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 

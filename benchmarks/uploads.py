@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 from benchmarks import peers
 from benchmarks.load import LoadFailed
@@ -72,8 +71,12 @@ def _command(stand: Stand) -> Callable[[], object]:
     from django.core.management import call_command
 
     django.setup()
-    options: dict[str, Any] = {"name": "command.bin", "port": stand.ours.server_port, "stdout": StringIO()}
-    return lambda: call_command("upload", str(stand.source), **options)
+
+    def send() -> None:
+        with contextlib.redirect_stdout(StringIO()):
+            call_command("upload", str(stand.source), name="command.bin", port=stand.ours.server_port)
+
+    return send
 
 
 def over_http(stand: Stand) -> Result:
