@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import resource
 import signal
 import sys
@@ -33,11 +34,13 @@ def main(words: list[str]) -> int:
     _raise_limit()
     # So that the servers are stopped and the files removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    before = os.getloadavg()[0]
     outcomes = list(_measured(set(options.names), options.quick))
     if options.json:
         options.json.write_text(json.dumps({s.name: asdict(r) for s, r in outcomes if r}, indent=1))
     if not options.quick and (options.write or not options.names):
-        report.PAGE.write_text(report.page([report.section(s, r) for s, r in outcomes if r]), "utf-8")
+        sections = [report.section(scenario, result) for scenario, result in outcomes if result]
+        report.PAGE.write_text(report.page(sections, before), "utf-8")
         print(f"written: {report.PAGE}")
     return _summary(outcomes, options.quick)
 

@@ -41,8 +41,10 @@ def _verdict(target: Target) -> list[str]:
     return [target.text, figure, "met" if target.is_met else "**not met**"]
 
 
-def page(sections: list[str]) -> str:
-    return "\n".join([_INTRODUCTION.format(rounds=ROUNDS, **machine()), *sections]).rstrip() + "\n"
+def page(sections: list[str], load: float) -> str:
+    """``load`` is what the machine had to do before."""
+    introduction = _INTRODUCTION.format(rounds=ROUNDS, load=f"{load:.2f}", **machine())
+    return "\n".join([introduction, *sections]).rstrip() + "\n"
 
 
 def machine() -> dict[str, str]:
@@ -85,6 +87,7 @@ python -m benchmarks --list     # the names
 | memory | {memory} |
 | system | {system}, over the loopback interface |
 | versions | {versions} |
+| load average before the run | {load}; with more than 0.5 something else was running too |
 
 How it is measured:
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import platform
 import shutil
 import socket
 import subprocess
@@ -239,6 +240,15 @@ def test_the_page_says_what_is_met_and_when_the_client_is_the_limit() -> None:
     assert "| at all | 0.5 | met |" in text
     assert "| of nobody | nothing to compare with | open |" in text
     assert "With theirs the client was at work for 95% of the time" in text
+
+
+def test_the_page_tells_of_the_machine_and_the_versions() -> None:
+    text = report.page(["## One\n", "## Two\n"], 0.25)
+    assert text.startswith("# How fast it is\n")
+    assert text.endswith("## One\n\n## Two\n")
+    assert f"{len(os.sched_getaffinity(0))} cores" in text
+    assert f"Python {platform.python_version()}, " in text
+    assert "| load average before the run | 0.25;" in text
 
 
 def test_news_are_as_old_as_the_bytes_that_they_tell_of() -> None:
