@@ -32,8 +32,7 @@ def main(words: list[str]) -> int:
         print("\n".join(f"{scenario.name:16} {scenario.title}" for scenario in _all()))
         return 0
     _raise_limit()
-    # So that the servers are stopped and the files removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    signal.signal(signal.SIGTERM, _stop)
     before = os.getloadavg()[0]
     outcomes = list(_measured(set(options.names), options.quick))
     if options.json:
@@ -113,6 +112,12 @@ def _summary(outcomes: list[tuple[Scenario, Result | None]], quick: bool) -> int
     if not quick:
         print(f"{sum(target.is_met for target in targets)} of {len(targets)} targets are met")
     return bool(failed)
+
+
+def _stop(*_: object) -> None:
+    """Servers are stopped and files removed on the way out; a second signal must not end that."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit("stopped")
 
 
 def _raise_limit() -> None:
