@@ -2,11 +2,13 @@
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -76,6 +78,8 @@ def process(
 ) -> Iterator[int]:
     """Runs ``command`` until the block ends; begins, with its id, when ``port`` answers."""
     log_path = home / "log.txt"
+    # A signal in the very moment of the start would leave the child behind, so it waits until the try.
+    _hold_signals(signal.SIG_BLOCK)
     with log_path.open("ab") as log:
         child = subprocess.Popen(
             command,
@@ -84,8 +88,10 @@ def process(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            preexec_fn=partial(_hold_signals, signal.SIG_UNBLOCK),
         )
     try:
+        _hold_signals(signal.SIG_UNBLOCK)
         deadline = time.monotonic() + START_SECONDS
         while not _answers(port):
             if child.poll() is not None or time.monotonic() > deadline:
@@ -99,6 +105,10 @@ def process(
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+
+
+def _hold_signals(how: int) -> None:
+    signal.pthread_sigmask(how, {signal.SIGTERM, signal.SIGINT})
 
 
 def free_port() -> int:
