@@ -1,12 +1,30 @@
-"""Turns, medians and ratios."""
+"""Runs, turns, medians and ratios; and how much memory a process has."""
 
+import os
+import re
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 MEBIBYTE = 1 << 20
 ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run gave, in seconds; ``cpu`` is the client's own, ``least`` and so on are of a request."""
+
+    seconds: float
+    bytes: int
+    requests: int = 1
+    cpu: float = 0.0
+    least: float = 0.0
+    median: float = 0.0
+    p95: float = 0.0
+    p99: float = 0.0
+    most: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -14,48 +32,95 @@ class Contender:
     """One way to do the work. ``run`` does it once; what it does not count belongs into ``prepare``."""
 
     name: str
-    run: Callable[[], object]
+    run: Callable[[], Run]
     prepare: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True)
-class Result:
+class Rounds:
+    """All counted runs of one contender."""
+
     name: str
-    seconds: float  # median
-    rate: float  # MiB/s
-    spread: float  # slowest round / fastest round
+    runs: list[Run]
+
+    def median(self, figure: Callable[[Run], float]) -> float:
+        return statistics.median(map(figure, self.runs))
 
 
-def take_turns(contenders: list[Contender], size: int, rounds: int = ROUNDS) -> list[Result]:
-    """``size`` bytes are moved by each run; one round for warming up is not counted."""
-    times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
-    for round_number in range(rounds + 1):
-        for contender in contenders:
+def rate(run: Run) -> float:
+    """MiB/s"""
+    return run.bytes / MEBIBYTE / run.seconds
+
+
+def requests_rate(run: Run) -> float:
+    return run.requests / run.seconds
+
+
+def client_share(run: Run) -> float:
+    """How much of the time the client's one thread was at work: near 1, it may be what is measured."""
+    return run.cpu / run.seconds
+
+
+def take_turns(contenders: list[Contender], rounds: int = ROUNDS) -> list[Rounds]:
+    """One round for warming up is not counted; every other round goes the other way round."""
+    runs: dict[str, list[Run]] = {contender.name: [] for contender in contenders}
+    for number in range(rounds + 1):
+        for contender in contenders if number % 2 else reversed(contenders):
             contender.prepare()
-            begun = time.perf_counter()
-            contender.run()
-            if round_number:
-                times[contender.name].append(time.perf_counter() - begun)
-    return [_result(name, taken, size) for name, taken in times.items()]
+            run = contender.run()
+            if number:
+                runs[contender.name].append(run)
+    return [Rounds(name, done) for name, done in runs.items()]
 
 
-def _result(name: str, times: list[float], size: int) -> Result:
-    median = statistics.median(times)
-    return Result(name, median, size / MEBIBYTE / median, max(times) / min(times))
+def ratio(ours: Rounds, theirs: Rounds, figure: Callable[[Run], float] = rate) -> float:
+    """The median over the rounds of ours to theirs."""
+    pairs = zip(ours.runs, theirs.runs, strict=True)
+    return statistics.median(figure(mine) / figure(other) for mine, other in pairs)
 
 
-def table(title: str, results: list[Result]) -> str:
-    """As Markdown; the first result is ours, and the ratios are ours to theirs."""
-    ours = results[0]
-    lines = [
-        f"### {title}",
-        "",
-        "| | MiB/s | median | slowest/fastest | ours to it |",
-        "|---|---|---|---|---|",
-    ]
-    for result in results:
-        ratio = "" if result is ours else f"{ours.rate / result.rate:.2f}"
-        lines.append(
-            f"| {result.name} | {result.rate:,.0f} | {result.seconds:.2f} s | {result.spread:.2f} | {ratio} |"
-        )
-    return "\n".join(lines) + "\n"
+def timed(work: Callable[[], object], size: int) -> Run:
+    """A run of ``work`` in this process, which moves ``size`` bytes."""
+    begun, cpu = time.perf_counter(), time.thread_time()
+    work()
+    return Run(time.perf_counter() - begun, size, cpu=time.thread_time() - cpu)
+
+
+def percentile(values: list[float], part: float) -> float:
+    ordered = sorted(values)
+    return ordered[max(0, -int(-part * len(ordered) // 1) - 1)]
+
+
+# --- memory, in bytes
+
+
+def resident(pid: int) -> int:
+    return _status(pid, "VmRSS")
+
+
+def peak_resident(pid: int) -> int:
+    """The most since ``forget_peak``."""
+    return _status(pid, "VmHWM")
+
+
+def forget_peak(pid: int) -> None:
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def _status(pid: int, field: str) -> int:
+    found = re.search(rf"{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found, f"process {pid} tells no {field}"
+    return int(found[1]) * 1024
+
+
+# --- files
+
+
+def random_file(path: Path, size: int) -> Path:
+    """On the disk, and in the system's cache of it."""
+    with path.open("wb") as file:
+        for start in range(0, size, MEBIBYTE):
+            file.write(os.urandom(min(MEBIBYTE, size - start)))
+        file.flush()
+        os.fsync(file.fileno())
+    return path

@@ -1,118 +1,114 @@
-"""Our two servers and the peers, each on a free port with a folder of its own."""
+"""Our servers: an installation with a database and ports of its own, beside the files that it is to serve."""
 
 import contextlib
-import importlib.util
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
-START_SECONDS = 30.0
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
 
 
-@dataclass(frozen=True)
-class Ours:
-    files: Path
-    server_port: int
-    web_port: int
+class NoAnswer(Exception):
+    """A server did not start."""
+
+
+class Installation:
+    """``settings`` are variables of .env.example; ``home`` gets the database and the log."""
+
+    def __init__(self, home: Path, files: Path, **settings: object) -> None:
+        self.home, self.files = home, files
+        self.server_port, self.web_port = free_port(), free_port()
+        self.database = home / "db.sqlite3"
+        self.server_pid = self.web_pid = 0
+        files.mkdir(exist_ok=True)
+        self.settings = {
+            "FILES_DIRECTORY": str(files),
+            "DATABASE_URL": f"sqlite:///{self.database}",
+            "SERVER_PORT": str(self.server_port),
+            "WEB_PORT": str(self.web_port),
+            "SECRET_KEY": "of a benchmark, which nobody but its own processes can reach",
+            "XDG_CACHE_HOME": str(home / "cache"),
+            **{name: str(value) for name, value in settings.items()},
+        }
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.web_port}"
 
+    def manage(self, *words: str) -> list[str]:
+        return [sys.executable, str(PROJECT / "manage.py"), *words]
 
-@contextlib.contextmanager
-def ours(home: Path) -> Iterator[Ours]:
-    """The file server and the site. The settings of this process are made to fit, for commands run in it."""
-    running = Ours(home / "ours", free_port(), free_port())
-    running.files.mkdir()
-    os.environ.update(
-        FILES_DIRECTORY=str(running.files),
-        DATABASE_URL=f"sqlite:///{home / 'db.sqlite3'}",
-        SERVER_PORT=str(running.server_port),
-        WEB_PORT=str(running.web_port),
-        SECRET_KEY="of a benchmark, which nobody but its own processes can reach",
-        XDG_CACHE_HOME=str(home / "cache"),
-    )
-    manage = [sys.executable, str(PROJECT / "manage.py")]
-    subprocess.run([*manage, "migrate", "--verbosity", "0"], check=True)
-    with (
-        process([*manage, "runfileserver"], running.server_port, home),
-        process([*manage, "runserver", "--noreload"], running.web_port, home),
-    ):
-        yield running
+    def migrate(self) -> None:
+        command = self.manage("migrate", "--verbosity", "0")
+        subprocess.run(command, check=True, env={**os.environ, **self.settings})
+
+    @contextlib.contextmanager
+    def server(self) -> Iterator[None]:
+        command = self.manage("runfileserver")
+        with process(command, self.server_port, self.home, self.settings) as self.server_pid:
+            yield
+
+    @contextlib.contextmanager
+    def site(self) -> Iterator[None]:
+        command = self.manage("runserver", "--noreload")
+        with process(command, self.web_port, self.home, self.settings) as self.web_pid:
+            yield
 
 
 @contextlib.contextmanager
-def copyparty(home: Path) -> Iterator[int]:
-    """Its port; anybody may upload."""
-    port, folder = free_port(), home / "copyparty"
-    folder.mkdir()
-    command = [
-        sys.executable,
-        "-m",
-        "copyparty",
-        "-i",
-        "127.0.0.1",
-        "-p",
-        str(port),
-        "-q",
-        "-v",
-        f"{folder}::rwmd",
-    ]
-    with process([*command, "--no-reload", "-j", "1"], port, home):
-        yield port
+def ours(home: Path, files: Path, **settings: object) -> Iterator[Installation]:
+    """The file server and the site."""
+    installation = Installation(home, files, **settings)
+    installation.migrate()
+    with installation.server(), installation.site():
+        yield installation
 
 
 @contextlib.contextmanager
-def uploadserver(home: Path) -> Iterator[int]:
-    port, folder = free_port(), home / "uploadserver"
-    folder.mkdir()
-    command = [
-        sys.executable,
-        "-m",
-        "uploadserver",
-        "--bind",
-        "127.0.0.1",
-        "-d",
-        str(folder),
-        "--allow-replace",
-    ]
-    with process([*command, str(port)], port, home):
-        yield port
-
-
-def is_installed(module: str) -> bool:
-    if importlib.util.find_spec(module):
-        return True
-    print(f"{module} is not installed and is left out (pip install -r requirements-bench.txt)")
-    return False
-
-
-@contextlib.contextmanager
-def process(command: list[str], port: int, home: Path) -> Iterator[None]:
-    """Runs ``command`` until the block ends; begins when ``port`` answers."""
-    with (home / "log.txt").open("ab") as log:
-        child = subprocess.Popen(command, cwd=home, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+def process(
+    command: list[str], port: int, home: Path, environment: dict[str, str] | None = None
+) -> Iterator[int]:
+    """Runs ``command`` until the block ends; begins, with its id, when ``port`` answers."""
+    log_path = home / "log.txt"
+    # A signal in the very moment of the start would leave the child behind, so it waits until the try.
+    _hold_signals(signal.SIG_BLOCK)
+    with log_path.open("ab") as log:
+        child = subprocess.Popen(
+            command,
+            cwd=home,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            preexec_fn=partial(_hold_signals, signal.SIG_UNBLOCK),
+        )
     try:
+        _hold_signals(signal.SIG_UNBLOCK)
         deadline = time.monotonic() + START_SECONDS
         while not _answers(port):
             if child.poll() is not None or time.monotonic() > deadline:
-                sys.exit(f"{' '.join(command)} does not answer; {home / 'log.txt'} may say why.")
-            time.sleep(0.05)
-        yield
+                raise NoAnswer(f"{' '.join(command)} does not answer; its log ends: {_tail(log_path)}")
+            time.sleep(0.01)
+        yield child.pid
     finally:
         child.terminate()
         try:
-            child.wait(15)
+            child.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+
+
+def _hold_signals(how: int) -> None:
+    signal.pthread_sigmask(how, {signal.SIGTERM, signal.SIGINT})
 
 
 def free_port() -> int:
@@ -125,3 +121,7 @@ def _answers(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
         return True
     return False
+
+
+def _tail(path: Path) -> str:
+    return path.read_text("utf-8", "replace")[-800:]

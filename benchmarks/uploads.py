@@ -1,81 +1,120 @@
 """1 GiB to the server: by our command beside ``cp``, and over HTTP beside other servers."""
 
+import contextlib
 import http.client
 import os
 import shutil
 import subprocess
 from base64 import b64encode
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 
-from benchmarks import servers
-from benchmarks.measure import MEBIBYTE, Contender, Result, take_turns
+from benchmarks import peers
+from benchmarks.load import LoadFailed
+from benchmarks.measure import MEBIBYTE, Contender, random_file, take_turns, timed
+from benchmarks.result import Bench, Family, Result, Scenario, Target, bytes_table, ratio_to, ratio_to_best
+from benchmarks.servers import Installation, ours
 
-SIZE = 1024 * MEBIBYTE
-
-
-def by_command(home: Path) -> list[Result]:
-    """``manage.py upload`` beside ``cp`` and ``fsync``, to the same disk.
-
-    The command runs in this process, so that the start of an interpreter is not counted. It hashes on both
-    ends, and its server calls ``fsync`` before it answers.
-    """
-    source = _source(home)
-    with servers.ours(home) as ours:
-        import django
-        from django.core.management import call_command
-
-        os.environ["DJANGO_SETTINGS_MODULE"] = "cfsite.settings"
-        django.setup()
-        options = {"name": "target.bin", "exists": "replace", "port": ours.server_port}
-        contenders = [
-            Contender("manage.py upload", lambda: call_command("upload", str(source), **options)),
-            Contender("cp and fsync", lambda: _copy(source, ours.files.parent / "copy.bin")),
-        ]
-        return take_turns(contenders, SIZE)
+PART = 64 * MEBIBYTE  # of one request, as static/js/tus.js has it
+COPYPARTY = f"{peers.COPYPARTY.name}, curl -T"
+UPLOADSERVER = f"{peers.UPLOADSERVER.name}, curl -F"
 
 
-def over_http(home: Path) -> list[Result]:
-    """tus, as the page does it, and ``curl -T``; beside what others take by ``curl``."""
-    source = _source(home)
-    with ExitStack() as running:
-        ours = running.enter_context(servers.ours(home))
-        contenders = [
-            Contender("page's path (tus)", lambda: _tus(ours, source)),
-            Contender("curl -T", lambda: _curl("-T", source, f"{ours.url}/files/curl.bin?exists=replace")),
-        ]
-        if servers.is_installed("copyparty"):
-            port = running.enter_context(servers.copyparty(home))
-            target = home / "copyparty" / "curl.bin"
-            contenders.append(
-                Contender(
-                    "copyparty, curl -T",
-                    lambda: _curl("-T", source, f"http://127.0.0.1:{port}/curl.bin"),
-                    lambda: target.unlink(missing_ok=True),
-                )
-            )
-        if servers.is_installed("uploadserver"):
-            other = running.enter_context(servers.uploadserver(home))
-            form = f"files=@{source};filename=curl.bin"
-            contenders.append(
-                Contender(
-                    "uploadserver, curl -F", lambda: _curl("-F", form, f"http://127.0.0.1:{other}/upload")
-                )
-            )
-        return take_turns(contenders, SIZE)
+@dataclass(frozen=True)
+class Stand:
+    bench: Bench
+    source: Path
+    ours: Installation
+
+    @property
+    def size(self) -> int:
+        return self.source.stat().st_size
+
+    def contender(self, name: str, send: Callable[[], object], target: Path) -> Contender:
+        """``target`` is where the file must be when ``send`` returns."""
+
+        def run() -> None:
+            send()
+            if target.stat().st_size != self.size:
+                raise LoadFailed(f"{name}: {target.stat().st_size} of {self.size} bytes are there")
+
+        # What the client needs of the processor tells nothing here: it hashes and copies, as it should.
+        measured = lambda: replace(timed(run, self.size), cpu=0.0)  # noqa: E731
+        return Contender(name, measured, lambda: target.unlink(missing_ok=True))
 
 
-def _source(home: Path) -> Path:
-    """Random bytes, in the disk's cache."""
-    path = home / "source.bin"
-    if not path.exists():
-        piece = os.urandom(MEBIBYTE)
-        with path.open("wb") as file:
-            for _ in range(SIZE // MEBIBYTE):
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-    return path
+@contextlib.contextmanager
+def stand(bench: Bench) -> Iterator[Stand]:
+    source = random_file(bench.home / "source.bin", bench.pick(1024, 4) * MEBIBYTE)
+    with ours(bench.home, bench.home / "ours") as installation:
+        yield Stand(bench, source, installation)
+
+
+def by_command(stand: Stand) -> Result:
+    """The command runs in this process, so that the start of an interpreter is not counted."""
+    upload, copy = stand.ours.files / "command.bin", stand.bench.home / "copy.bin"
+    send = _command(stand)
+    contenders = [
+        stand.contender("manage.py upload", send, upload),
+        stand.contender("cp and fsync", lambda: _copy(stand.source, copy), copy),
+    ]
+    rounds = take_turns(contenders, stand.bench.rounds)
+    copy.unlink()
+    return bytes_table(rounds, [Target("≥ 0.8 of cp with fsync", ratio_to(rounds, "cp and fsync"), 0.8)])
+
+
+def _command(stand: Stand) -> Callable[[], object]:
+    os.environ.update(stand.ours.settings, DJANGO_SETTINGS_MODULE="cfsite.settings")
+    import django
+    from django.core.management import call_command
+
+    django.setup()
+
+    def send() -> None:
+        with contextlib.redirect_stdout(StringIO()):
+            call_command("upload", str(stand.source), name="command.bin", port=stand.ours.server_port)
+
+    return send
+
+
+def over_http(stand: Stand) -> Result:
+    source, files, url = stand.source, stand.ours.files, stand.ours.url
+    contenders = [
+        stand.contender("page's path (tus)", lambda: _tus(stand), files / "tus.bin"),
+        stand.contender("curl -T", lambda: _curl("-T", source, f"{url}/files/curl.bin"), files / "curl.bin"),
+    ]
+    with contextlib.ExitStack() as running:
+        contenders += _copyparty(stand, running) + _uploadserver(stand, running)
+        rounds = take_turns(contenders, stand.bench.rounds)
+    best = ratio_to_best(rounds, [COPYPARTY, UPLOADSERVER])
+    return bytes_table(rounds, [Target("the page's path ≥ copyparty and uploadserver", best, 1)])
+
+
+def _copyparty(stand: Stand, running: contextlib.ExitStack) -> list[Contender]:
+    if not peers.is_here(peers.COPYPARTY):
+        return []
+    folder = _folder(stand, "copyparty")
+    port = running.enter_context(peers.copyparty(stand.bench.home, folder, "rwmd"))
+    send = lambda: _curl("-T", stand.source, f"http://127.0.0.1:{port}/curl.bin")  # noqa: E731
+    return [stand.contender(COPYPARTY, send, folder / "curl.bin")]
+
+
+def _uploadserver(stand: Stand, running: contextlib.ExitStack) -> list[Contender]:
+    if not peers.is_here(peers.UPLOADSERVER):
+        return []
+    folder = _folder(stand, "uploadserver")
+    port = running.enter_context(peers.uploadserver(stand.bench.home, folder))
+    form = f"files=@{stand.source};filename=curl.bin"
+    send = lambda: _curl("-F", form, f"http://127.0.0.1:{port}/upload")  # noqa: E731
+    return [stand.contender(UPLOADSERVER, send, folder / "curl.bin")]
+
+
+def _folder(stand: Stand, name: str) -> Path:
+    folder = stand.bench.home / name
+    folder.mkdir()
+    return folder
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -85,29 +124,72 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _curl(*arguments: object) -> None:
-    command = ["curl", "--silent", "--show-error", "--fail", "--output", os.devnull, *map(str, arguments)]
-    subprocess.run(command, check=True)
+    """Without ``Expect``: curl would wait a second for those who do not know it."""
+    options = ["--silent", "--show-error", "--fail", "--output", os.devnull, "--header", "Expect:"]
+    subprocess.run(["curl", *options, *map(str, arguments)], check=True)
 
 
-def _tus(ours: servers.Ours, source: Path) -> None:
-    """What tus-js-client sends without a chunk size: one POST, then one PATCH with all of the file."""
-    connection = http.client.HTTPConnection("127.0.0.1", ours.web_port)
-    metadata = ",".join(f"{key} {b64encode(value).decode()}" for key, value in _METADATA.items())
-    tus = {"Tus-Resumable": "1.0.0"}
-    connection.request(
-        "POST", "/uploads/", headers={**tus, "Upload-Length": str(SIZE), "Upload-Metadata": metadata}
-    )
+# --- tus, as the page does it: one POST, then a PATCH for each part
+
+
+def _tus(stand: Stand) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", stand.ours.web_port, blocksize=256 * 1024)
+    with contextlib.closing(connection), stand.source.open("rb") as body:
+        announced = {"Upload-Length": str(stand.size), "Upload-Metadata": f"filename {_encoded('tus.bin')}"}
+        where = _request(connection, "POST", "/uploads/", 201, announced)["Location"]
+        for offset in range(0, stand.size, PART):
+            end = min(offset + PART, stand.size)
+            headers = {
+                "Upload-Offset": str(offset),
+                "Content-Type": "application/offset+octet-stream",
+                "Content-Length": str(end - offset),
+            }
+            answer = _request(connection, "PATCH", where, 204, headers, _part(body, end - offset))
+            assert answer["Upload-Offset"] == str(end), answer["Upload-Offset"]
+
+
+def _part(body: object, size: int) -> Iterator[bytes]:
+    while size:
+        piece = body.read(min(256 * 1024, size))  # type: ignore[attr-defined]
+        size -= len(piece)
+        yield piece
+
+
+def _request(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    status: int,
+    headers: dict[str, str],
+    body: Iterator[bytes] | None = None,
+) -> http.client.HTTPMessage:
+    connection.request(method, path, body, {"Tus-Resumable": "1.0.0", **headers})
     answer = connection.getresponse()
-    answer.read()
-    part = {**tus, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
-    with source.open("rb") as body:
-        connection.blocksize = 256 * 1024
-        part["Content-Length"] = str(SIZE)
-        connection.request("PATCH", answer.headers["Location"], body, part)
-    done = connection.getresponse()
-    done.read()
-    connection.close()
-    assert (done.status, done.headers["Upload-Offset"]) == (204, str(SIZE)), done.status
+    text = answer.read()
+    if answer.status != status:
+        raise LoadFailed(f"{method} {path}: {answer.status} {text[:200]!r}")
+    return answer.headers
 
 
-_METADATA = {"filename": b"tus.bin", "exists": b"replace"}
+def _encoded(text: str) -> str:
+    return b64encode(text.encode()).decode()
+
+
+SCENARIOS = [
+    Scenario(
+        "upload-command",
+        "1 GiB upload by the command",
+        "`manage.py upload` beside `cp` and `fsync`, to the same disk. The command hashes on both ends, and "
+        "its server calls `fsync` before it answers; the file to be written is not there before.",
+        by_command,
+    ),
+    Scenario(
+        "upload-http",
+        "1 GiB upload over HTTP",
+        "tus in parts of 64 MiB, as the page does it, and `curl -T`; beside what others take by `curl`. Ours "
+        "are on the disk (`fsync`) when the answer comes.",
+        over_http,
+    ),
+]
+
+FAMILY = Family(stand, SCENARIOS)

@@ -1,0 +1,124 @@
+"""What the history costs, and whether it keeps up."""
+
+import contextlib
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from benchmarks.clients import fresh
+from benchmarks.measure import Contender, Run, random_file, ratio, requests_rate, take_turns
+from benchmarks.result import Bench, Family, Result, Scenario, Target, requests_table
+from benchmarks.servers import PROJECT, Installation, free_port, process
+
+SIZE = 10 * 1024
+AT_ONCE = 16
+SOURCES = 8
+PATIENCE = 60.0  # seconds for the last row
+
+
+@dataclass
+class Ledger:
+    """The rows of the history, seen from outside."""
+
+    database: Path
+    expected: int = 0
+    delays: list[float] = field(default_factory=list)
+
+    def rows(self) -> int:
+        with contextlib.closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as connection:
+            found = connection.execute("SELECT count(*) FROM files_app_transfer WHERE outcome = 'complete'")
+            return int(found.fetchone()[0])
+
+    def wait_for(self, more: int) -> None:
+        """Note how long it takes until ``more`` rows are there, from now on."""
+        self.expected += more
+        begun = time.monotonic()
+        while self.rows() < self.expected and time.monotonic() < begun + PATIENCE:
+            time.sleep(0.01)
+        self.delays.append(time.monotonic() - begun)
+
+
+@dataclass(frozen=True)
+class Stand:
+    bench: Bench
+    recorded: Installation
+    bare_port: int
+
+    def contender(self, name: str, port: int, keep: bool, count: int) -> Contender:
+        options = {
+            "connections": AT_ONCE,
+            "requests": count,
+            "sources": SOURCES,
+            "length": SIZE,
+            "keep": keep,
+        }
+        return Contender(name, lambda: self.bench.load("cfs", port, "small.bin", **options))
+
+    def recording(self, ledger: Ledger, keep: bool, count: int) -> Contender:
+        """With the history; the next turn waits for the last row, so nobody pays for what another left."""
+        inner = self.contender("manage.py runfileserver", self.recorded.server_port, keep, count)
+
+        def run() -> Run:
+            done = inner.run()
+            ledger.wait_for(count)
+            return done
+
+        return Contender(inner.name, run)
+
+
+@contextlib.contextmanager
+def stand(bench: Bench) -> Iterator[Stand]:
+    with fresh(bench) as recorded:
+        random_file(recorded.files / "small.bin", SIZE)
+        port = free_port()
+        command = [sys.executable, "-m", "benchmarks.bare", str(recorded.files), str(port)]
+        with process(command, port, bench.home, {"PYTHONPATH": str(PROJECT)}):
+            yield Stand(bench, recorded, port)
+
+
+def short_transfers(stand: Stand, keep: bool) -> Result:
+    count = stand.bench.pick(20_000, 200)
+    ledger = Ledger(stand.recorded.database)
+    ledger.expected = already = ledger.rows()
+    contenders = [
+        stand.recording(ledger, keep, count),
+        stand.contender("without history, catalogue and log", stand.bare_port, keep, count),
+    ]
+    rounds = take_turns(contenders, stand.bench.rounds)
+    written, moved, last = ledger.rows() - already, ledger.expected - already, max(ledger.delays)
+    targets = [
+        Target("every transfer has its row", written / moved, 1),
+        Target("the last row within 1 s", last, 1, at_most=True),
+        Target("≥ 0.9 of the rate without history", ratio(rounds[0], rounds[1], requests_rate), 0.9),
+    ]
+    note = (
+        f"{written:,} rows for {moved:,} transfers, the last of a round at most {last:.2f} s after its bytes."
+    )
+    return requests_table(rounds, targets, [note])
+
+
+_HOW = (
+    f"Rounds of 20,000 downloads of 10 KiB, {AT_ONCE} at once, %s; "
+    "beside the same server core without observer."
+)
+
+SCENARIOS = [
+    Scenario(
+        "history",
+        "20,000 short transfers, a new connection for each",
+        _HOW % "each on a connection of its own",
+        partial(short_transfers, keep=False),
+    ),
+    Scenario(
+        "history-kept",
+        "20,000 short transfers on kept connections",
+        _HOW % f"on {AT_ONCE} connections that are kept",
+        partial(short_transfers, keep=True),
+    ),
+]
+
+FAMILY = Family(stand, SCENARIOS)

@@ -1,0 +1,51 @@
+"""A file of 10 KiB, thousands of times."""
+
+from benchmarks.measure import requests_rate, take_turns
+from benchmarks.peers import COPYPARTY, NGINX_PEER, PYTHON_HTTP, STARLETTE
+from benchmarks.result import Result, Scenario, Target, ratio_to, ratio_to_best, requests_table
+from benchmarks.stand import Stand
+
+NGINX = NGINX_PEER.name
+AT_ONCE = 4  # connections: http.server lets no more than five wait, and loses the others for a second
+SOURCES = 8  # addresses, so that the ports that wait for their end do not run out
+
+
+def new_connections(stand: Stand) -> Result:
+    options = {"connections": AT_ONCE, "requests": stand.bench.pick(4000, 100), "sources": SOURCES}
+    others = stand.http([NGINX, *PYTHON_HTTP], "small.bin", **options)
+    rounds = take_turns([stand.tcp("small.bin", **options), *others], stand.bench.rounds)
+    targets = [
+        Target("≥ 0.4 of nginx", ratio_to(rounds, NGINX, requests_rate), 0.4),
+        Target("≥ 2 × the best Python peer", ratio_to_best(rounds, PYTHON_HTTP, requests_rate), 2),
+    ]
+    return requests_table(rounds, targets, [_NO_FTP])
+
+
+def one_after_another(stand: Stand) -> Result:
+    options = {"requests": stand.bench.pick(4000, 100), "keep": True}
+    others = stand.http([NGINX, STARLETTE.name, COPYPARTY.name], "small.bin", **options)
+    rounds = take_turns([stand.tcp("small.bin", **options), *others], stand.bench.rounds)
+    targets = [Target("≥ 0.6 of nginx", ratio_to(rounds, NGINX, requests_rate), 0.6)]
+    return requests_table(rounds, targets, [_NO_HTTP_SERVER])
+
+
+_NO_FTP = "pyftpdlib is left out of the small files: FTP opens a second connection for each of them."
+_NO_HTTP_SERVER = (
+    "http.server is left out: on a kept connection it takes 44 ms for each file, as it sends head and "
+    "content apart and the second waits until the first is acknowledged."
+)
+
+SCENARIOS = [
+    Scenario(
+        "small-new",
+        "10 KiB, a new connection for each",
+        f"{AT_ONCE} clients at once, 4,000 requests in all: connect, ask, receive to the end, close.",
+        new_connections,
+    ),
+    Scenario(
+        "small-kept",
+        "10 KiB, one connection, one request after another",
+        "4,000 requests; the next goes out when the reply to the last is whole. HTTP with keep-alive.",
+        one_after_another,
+    ),
+]
