@@ -51,8 +51,11 @@ class Offline(Exception):
     """The file server cannot be used now; the text is a sentence that says what to do."""
 
 
-async def connect(limit: int = 4 * CHUNK) -> AsyncClient:
-    """A connection on which we may speak for others; a line may have ``limit`` bytes. Raises ``Offline``."""
+async def connect(limit: int = CHUNK // 2) -> AsyncClient:
+    """A connection on which we may speak for others; a line may have ``limit`` bytes. Raises ``Offline``.
+
+    For a browser that does not read, up to twice ``limit`` waits in our memory.
+    """
     address = server_address()
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
