@@ -53,3 +53,9 @@ class Schedule:
         due = self._start + self._chunks * self.pace.pause
         self._chunks += 1
         return max(0.0, due - self._clock())
+
+    def overdue(self) -> int:
+        """How many chunks more are due already; counts them as sent."""
+        late = int((self._clock() - self._start) / self.pace.pause) + 1 - self._chunks
+        self._chunks += max(0, late)
+        return max(0, late)

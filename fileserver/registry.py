@@ -57,6 +57,12 @@ class RateMeter:
         return round((total - before) / max(now - then, TICK), 1)
 
 
+def _locked() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
 @dataclass(slots=True, eq=False)
 class Transfer:
     """One file on its way. Sizes are in bytes, ``started`` in Unix seconds."""
@@ -83,7 +89,7 @@ class Transfer:
     _reason: str = ""
     _ended: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _stopped: threading.Event = field(default_factory=threading.Event)
+    _running: threading.Lock = field(default_factory=_locked)  # opened by who stops it
     _meter: RateMeter = field(init=False)
     _next_report: float = field(init=False)
 
@@ -110,8 +116,9 @@ class Transfer:
 
     def sleep(self, seconds: float) -> None:
         """Wait, or raise ``Stopped`` as soon as somebody stops this transfer."""
-        if seconds > 0:
-            self._stopped.wait(seconds)
+        # A tenth of the cost of an Event, ten thousand times a second with two thousand slow transfers.
+        if seconds > 0 and self._running.acquire(timeout=seconds):
+            self._running.release()
         self.check()
 
     def wait(self) -> str:
@@ -141,7 +148,7 @@ class Transfer:
             if self._ended or self._reason:
                 return False
             self._reason = reason
-            self._stopped.set()
+            self._running.release()
             # Under the lock: a moment later the connection may be about another request.
             self.wake()
             return True

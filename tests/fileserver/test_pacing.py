@@ -45,6 +45,15 @@ def test_a_late_chunk_is_due_at_once_and_the_next_one_is_back_on_time() -> None:
     assert [schedule.next_delay() for _ in range(3)] == [0.0, 0.0, 0.5]
 
 
+def test_chunks_that_are_late_can_be_sent_together_and_the_next_one_is_back_on_time() -> None:
+    clock = Clock()
+    schedule = Schedule(Pace(10, 1.0), clock)
+    assert (schedule.next_delay(), schedule.overdue()) == (0.0, 0)
+    clock.now += 2.5
+    assert (schedule.next_delay(), schedule.overdue(), schedule.overdue()) == (0.0, 1, 0)
+    assert schedule.next_delay() == 0.5
+
+
 @given(
     st.integers(1, 1 << 30), st.floats(0.001, 3600), st.lists(st.floats(0, 10000), min_size=1, max_size=30)
 )

@@ -24,6 +24,7 @@ from files_app.options import (
     require_nothing_secret,
     taken,
 )
+from files_app.process import prepare_for
 from files_app.recorder import Recorder
 from fileserver.events import Event
 from fileserver.pacing import SLOW_MOTION, Pace
@@ -67,6 +68,7 @@ class Command(BaseCommand):
         require_loopback(options["host"], "SERVER_HOST")
         require_migrated()
         require_nothing_secret(options["files"])
+        prepare_for(options["max_clients"])
         with ends_on_signal() as ending, running(options, ending.hurry_with) as server:
             pace = pace_of(options)
             log.info(
