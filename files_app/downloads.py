@@ -6,20 +6,17 @@ is decided on a ``STAT``, and the ``GET`` that follows names the etag of it. A p
 
 import asyncio
 import logging
-import math
 from collections.abc import AsyncIterator
-from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.utils.http import content_disposition_header, http_date
 
 from files_app.bodies import extensions_of
-from files_app.models import moment
 from files_app.relay import connect, sentence, speaking_for
 from files_app.straight import sent_straight
 from files_app.streaming import Streaming
 from fileserver.aclient import AsyncClient, AsyncDownload
+from fileserver.http import file_headers
 from fileserver.names import shown
 from fileserver.pacing import SLOW_MOTION
 from fileserver.protocol import ErrorReply, Fields
@@ -127,18 +124,5 @@ def _empty(state: Fields, status: int) -> HttpResponse:
     return HttpResponse(status=status, headers={**_headers(state), "Content-Length": str(state["size"])})
 
 
-def _headers(state: dict[str, Any]) -> dict[str, str]:
-    """What every user's file is sent with: it is kept as a file, and never runs as a page of ours."""
-    last_part = state["name"].rpartition("/")[2]
-    return {
-        "Content-Type": "application/octet-stream",
-        "Content-Disposition": content_disposition_header(True, last_part) or "attachment",
-        "Content-Security-Policy": "sandbox; default-src 'none'",
-        "X-Content-Type-Options": "nosniff",
-        "Cross-Origin-Resource-Policy": "same-origin",
-        # Three tabs are three transfers: a browser would give one from its cache to all of them.
-        "Cache-Control": "no-store",
-        "Accept-Ranges": "bytes",
-        "ETag": f'"{state["etag"]}"',
-        "Last-Modified": http_date(moment(math.floor(state["mtime"])).timestamp()),
-    }
+def _headers(state: Fields) -> dict[str, str]:
+    return file_headers(state["name"], state["etag"], state["mtime"])

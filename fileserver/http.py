@@ -140,25 +140,17 @@ def head_of(status: int, headers: Mapping[str, str]) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
-def file_headers(file: OpenFile, found: Selection) -> dict[str, str]:
+def file_headers(name: str, etag: str, mtime: float) -> dict[str, str]:
     """What every user's file is sent with: it is kept as a file, and never runs as a page."""
-    headers = {
+    return {
         **_COMMON,
+        "Content-Type": "application/octet-stream",
+        "Content-Disposition": content_disposition(name),
         "Cross-Origin-Resource-Policy": "same-origin",
         "Cache-Control": "no-store",  # from a cache, three tabs would get one transfer
         "Accept-Ranges": "bytes",
-        "ETag": f'"{file.etag}"',
-        "Last-Modified": formatdate(min(max(0, math.floor(file.mtime)), _LAST_DATE), usegmt=True),
-    }
-    if found.status == 304:
-        return headers
-    if found.status == 206:
-        headers["Content-Range"] = found.content_range(file.size)
-    return {
-        **headers,
-        "Content-Type": "application/octet-stream",
-        "Content-Disposition": content_disposition(file.name),
-        "Content-Length": str(found.length),
+        "ETag": f'"{etag}"',
+        "Last-Modified": formatdate(min(max(0, math.floor(mtime)), _LAST_DATE), usegmt=True),
     }
 
 
@@ -245,8 +237,7 @@ class StraightDownloads(Handler):
             return False
         with self.service.storage.open(request.name) as file:
             found = _select(request, file)
-            closing = {"Connection": "close"} if request.closes else {}
-            head = head_of(found.status, {**file_headers(file, found), **closing})
+            head = head_of(found.status, _headers_for(request, file, found))
             if request.method == "GET" and found.status in (200, 206):
                 with self.connection.breakable():
                     return self._send_file(file, self._begin(file, found, grant.user, ticket.pace), head)
@@ -280,6 +271,17 @@ class StraightDownloads(Handler):
             return False
         self._end(transfer)
         return True
+
+
+def _headers_for(request: Request, file: OpenFile, found: Selection) -> dict[str, str]:
+    headers = file_headers(file.name, file.etag, file.mtime)
+    if found.status != 304:
+        headers["Content-Length"] = str(found.length)
+    if found.status == 206:
+        headers["Content-Range"] = found.content_range(file.size)
+    if request.closes:
+        headers["Connection"] = "close"
+    return headers
 
 
 def _select(request: Request, file: OpenFile) -> Selection:

@@ -415,6 +415,8 @@ class Watcher:
 
     def _line(self, now: float) -> Row | None:
         registry = self._registry
+        if len(self.ended) == MAX_ROWS:  # others may have been pushed out: only the whole tells of their end
+            self._full, self._told = True, {}
         status = registry._status(now)
         newest = sorted(registry._live.values(), key=lambda transfer: -transfer.id)[:MAX_ROWS]
         rows = {transfer.id: transfer.row(now) for transfer in newest}

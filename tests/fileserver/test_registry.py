@@ -311,6 +311,24 @@ def test_the_first_line_is_full_and_has_every_live_transfer(registry: Registry) 
     assert {key: row[key] for key in wanted} == wanted
 
 
+def test_more_endings_than_fit_in_a_line_are_told_by_the_whole_state(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TICK", 0.01)
+    early, going_on = start(registry), start(registry)
+    with registry.watching() as watcher:
+        line_of(watcher)
+        registry.finish(early, "complete")
+        for _ in range(MAX_ROWS):
+            registry.finish(start(registry), "complete")
+        line = line_of(watcher)
+        assert early.id not in [row["id"] for row in line["ended"]]
+        assert line["full"] is True
+        assert [row["id"] for row in line["transfers"]] == [going_on.id]
+        registry.files_changed()
+        assert line_of(watcher)["full"] is False
+
+
 def test_later_lines_have_only_the_rows_that_changed(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
