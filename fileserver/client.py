@@ -20,7 +20,8 @@ from fileserver.protocol import (
     request_line,
 )
 
-CHUNK = 256 * 1024  # bytes
+CHUNK = 256 * 1024  # bytes of a read
+PIECE = 1 << 20  # bytes of a send: the longer, the longer the writes of a server that is as fast as we are
 # A server that has all bytes may have to flush many of them to a slow disk before it answers.
 PUBLISH_TIMEOUT = 600.0  # seconds
 TIMEOUT = 90.0  # seconds without a byte; the server itself gives up after 60
@@ -146,7 +147,7 @@ class Client:
         ``sent`` gets each piece when it is on its way: what it does, hashing say, is done meanwhile.
         A piece is valid until ``sent`` returns.
         """
-        buffer, left = memoryview(bytearray(min(CHUNK, max(1, length)))), length
+        buffer, left = memoryview(bytearray(min(PIECE, max(1, length)))), length
         try:
             while left:
                 count = source.readinto(buffer[: min(left, len(buffer))])

@@ -7,7 +7,7 @@ work is done stays a little, under its old name, for the next.
 import threading
 from collections.abc import Callable
 
-PATIENCE = 2.0  # seconds that a thread waits for more work
+PATIENCE = 10.0  # seconds that a thread waits for more work
 
 Work = Callable[[], None]
 

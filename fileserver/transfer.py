@@ -19,7 +19,7 @@ from fileserver.storage import OpenFile
 
 SMALL = 64 * 1024  # bytes that are worth reading to save two system calls
 WINDOW = 1 << 20  # bytes between two looks at cancel, and between two counts of progress
-BUFFER = 256 * 1024  # bytes of a receive
+BUFFER = 512 * 1024  # bytes of a receive
 AHEAD = 16 * 1024  # bytes read at a time for small chunks
 
 # What a file system says that cannot be sent from without reading.

@@ -142,7 +142,7 @@ def test_each_client_has_a_thread_of_its_own_with_a_number(running: Running) -> 
         second.ask("PING")
         assert {thread.name for thread in client_threads()} == {"ClientThread-1", "ClientThread-2"}
         assert not any(thread.daemon for thread in client_threads())
-    wait_until(lambda: not client_threads())
+    wait_until(lambda: running.server.registry.ping()["clients"] == 0)
 
 
 def test_500_silent_clients_delay_nobody(running: Running, tmp_path: Path) -> None:
@@ -330,8 +330,9 @@ def test_the_count_of_clients_is_right_however_they_come_and_go(running: Running
         thread.start()
     for thread in threads:
         thread.join()
-    wait_until(lambda: not client_threads())
-    assert running.server.registry.ping()["clients"] == 0
+    wait_until(lambda: running.server.registry.ping()["clients"] == 0)
+    running.server.shutdown()
+    assert not client_threads()
 
 
 # --- shortages

@@ -367,14 +367,15 @@ def test_a_disk_that_fails_in_the_middle_puts_no_reply_among_the_bytes(
     read_at = OpenFile.read_at
 
     def broken(file: OpenFile, offset: int, size: int) -> bytes:
-        if offset >= 100_000:
+        if offset + size > 100_000:
             raise OSError(errno.EIO, "Input/output error")
         return read_at(file, offset, size)
 
     monkeypatch.setattr(OpenFile, "read_at", broken)
     with running.peer() as peer:
         peer.ask("GET", name="a", pace={"chunk": 50_000, "pause": 0.001})
-        assert peer.rest() == bytes(100_000)
+        # Chunks that are late leave together: the second may have gone with the third.
+        assert peer.rest() in (bytes(50_000), bytes(100_000))
         ending = running.events.ending(1)
         assert (ending.outcome, ending.error) == ("failed", "internal")
     assert "could not be sent" in caplog.text
@@ -499,7 +500,7 @@ def test_a_disk_that_fills_up_in_the_middle_is_told_and_nothing_is_kept(
     def full(fd: int, data: Any) -> int:
         if os.fstat(fd).st_size > 100_000:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return write(fd, data)
+        return write(fd, data[:50_000])
 
     monkeypatch.setattr(os, "write", full)
     with running.peer() as peer:
