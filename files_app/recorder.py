@@ -61,6 +61,7 @@ class Recorder:
         self._progress: dict[int, int] = {}
         self._progress_due = 0.0
         self._rested = 0.0  # monotonic seconds
+        self._no_rest = threading.Event()
 
     def __call__(self, event: events.Event) -> None:
         if type(event) in WRITTEN or type(event) in self._listeners:
@@ -69,6 +70,7 @@ class Recorder:
     def submit(self, write: Callable[[], None], settled: Callable[[], None] = lambda: None) -> None:
         """Have ``write`` run in the writer thread, in a transaction, behind what is on the queue already."""
         self._queue.put(Job(write, settled))
+        self._no_rest.set()  # it is many rows already, and somebody waits for them
 
     def listen(self, kind: type, listener: Callable[[Any], None]) -> None:
         """Have ``listener`` called in the writer thread, in its transaction, for each event of ``kind``."""
@@ -81,6 +83,7 @@ class Recorder:
         """Write what is on the queue, then end the thread."""
         self._stopping.set()
         self._queue.put(None)
+        self._no_rest.set()
         self._thread.join()
 
     # --- the writer thread
@@ -102,8 +105,9 @@ class Recorder:
         """What has come since the last batch, at least one item; and whether it was the end."""
         batch: list[events.Event | Job] = []
         item = self._queue.get()
-        if self._queue.qsize() < BATCH and not isinstance(item, Job):  # a job is many rows already
-            self._stopping.wait(self._rested - time.monotonic())
+        if self._queue.qsize() < BATCH:
+            self._no_rest.wait(self._rested - time.monotonic())
+        self._no_rest.clear()
         while item is not None:
             batch.append(item)
             if len(batch) >= BATCH:

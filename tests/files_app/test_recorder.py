@@ -333,6 +333,23 @@ class TestLockedDatabase:
         assert Transfer.objects.get(thread="ClientThread-1").outcome == "complete"
         assert Transfer.objects.get(thread="ClientThread-2").outcome == "running"
 
+    def test_what_is_submitted_and_the_end_wait_for_no_rest_between_two_batches(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(recorder_module, "REST", 3600.0)
+        recorder, done = Recorder(), threading.Event()
+        recorder.start()
+        try:
+            for number in range(3):
+                done.clear()
+                recorder(started(number))
+                recorder.submit(lambda: None, done.set)
+                assert done.wait(10)
+            recorder(finished(0))
+        finally:
+            recorder.stop()
+        assert Transfer.objects.filter(outcome="complete").count() == 1
+
     def test_stop_writes_what_is_on_the_queue(self) -> None:
         recorder = Recorder()
         for number in range(5000):  # more than one batch
