@@ -101,7 +101,7 @@ How it is measured:
   faster server. Where it was at work for more than 90 % of the time, a note says so.
 - Nobody gets a short or wrong answer counted: each reply must bring as many bytes as it promises and as
   the file has, over our own protocol with its END, or the run fails. What is in the files is compared by
-  hash, once for each contender.
+  hash, once for each contender; over FTP their size is.
 - nginx runs as many workers as there are cores, with `sendfile`, without a log. Our servers run as
   `manage.py` starts them, with history, catalogue and log.
 - Uploads are done by the programs that people use for them (`curl`, our command) and by tus as the page

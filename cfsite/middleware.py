@@ -74,6 +74,6 @@ class XFrameOptionsMiddleware(OnTheLoop, clickjacking.XFrameOptionsMiddleware):
 
 
 def on_the_loop(path: str) -> str:
-    """The dotted name, that ``settings`` give for a class; that of its variant here if there is one."""
+    """The dotted name of the variant that is here for the middleware at ``path``, or else ``path``."""
     name = path.rpartition(".")[2]
     return f"{__name__}.{name}" if name in globals() else path

@@ -203,8 +203,7 @@ class _Batch:
     def _reopen(self, known: dict[str, Transfer], states: dict[int | str, dict[str, Any]]) -> None:
         for upload, row in known.items():
             for field, value in states[upload].items():
-                if field != "started_at":
-                    setattr(row, field, value)
+                setattr(row, field, value)
         self._reopened = {row.pk for row in known.values()}
         if known:
             Transfer.objects.bulk_update(known.values(), STATE, batch_size=100)
