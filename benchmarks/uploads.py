@@ -1,24 +1,28 @@
 """1 GiB to the server: by our command beside ``cp``, and over HTTP beside other servers."""
 
 import contextlib
+import hashlib
 import http.client
 import os
 import shutil
 import subprocess
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 
 from benchmarks import peers
 from benchmarks.load import LoadFailed
-from benchmarks.measure import MEBIBYTE, Contender, random_file, take_turns, timed
-from benchmarks.result import Bench, Family, Result, Scenario, Target, bytes_table, ratio_to, ratio_to_best
+from benchmarks.measure import MEBIBYTE, Contender, random_file, ratio, take_turns, timed
+from benchmarks.result import Bench, Family, Result, Scenario, Target, bytes_table, ratio_to_best
 from benchmarks.servers import Installation, ours
 
 PART = 64 * MEBIBYTE  # of one request, as static/js/tus.js has it
 COPYPARTY = f"{peers.COPYPARTY.name}, curl -T"
+CP = "cp and fsync"
+CP_AND_HASHES = "cp, fsync, SHA-256 twice"
 UPLOADSERVER = f"{peers.UPLOADSERVER.name}, curl -F"
 
 
@@ -58,19 +62,23 @@ def by_command(stand: Stand) -> Result:
     send = _command(stand)
     contenders = [
         stand.contender("manage.py upload", send, upload),
-        stand.contender("cp and fsync", lambda: _copy(stand.source, copy), copy),
+        stand.contender(CP, lambda: _copy(stand.source, copy), copy),
+        stand.contender(CP_AND_HASHES, lambda: _copy_and_hash_twice(stand.source, copy), copy),
     ]
     rounds = take_turns(contenders, stand.bench.rounds)
     copy.unlink()
-    target = Target("≥ 0.8 of cp with fsync", ratio_to(rounds, "cp and fsync"), 0.8)
-    return bytes_table(rounds, [target], [_WHERE])
+    command, plain, bound = rounds
+    target = Target("≥ 0.8 of cp with fsync", ratio(command, plain), 0.8)
+    return bytes_table(rounds, [target], [_BOUND.format(ratio(bound, plain))])
 
 
-_WHERE = (
-    "Where our time goes, by profiles: SHA-256 on both ends, 0.65 s of a core each, on two cores that also "
-    "move the bytes; `cp` hashes nothing. Tried: a second thread that hashes, `fallocate`, `sendfile` in the "
-    "client; a prototype of nothing but these reached 0.59. Kept: the disk begins while the bytes come, and "
-    "they are written in longer pieces."
+_BOUND = (
+    "The last line is a bound and no contender: no server, no socket, only what `cp` does while the file's "
+    "SHA-256 is computed twice beside it, as both ends of an upload must. It reaches {:.2f} of `cp`; an "
+    "upload moves the bytes through a socket too. Tried, and not better than to read, send, receive, write "
+    "and hash one piece after another in each process: a second thread that hashes, hashing from mapped "
+    "memory, `sendfile` in the client, `splice` in the server, `fallocate`, `SO_RCVLOWAT`. Kept: the disk "
+    "begins while the bytes come, and pieces of 2 MiB (0.47 of `cp` with shorter ones)."
 )
 
 
@@ -130,6 +138,19 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
     with target.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _copy_and_hash_twice(source: Path, target: Path) -> None:
+    """What a copy costs whose both ends prove it: ``hashlib`` lets other threads run meanwhile."""
+    with ThreadPoolExecutor(2) as hashers:
+        digests = [hashers.submit(_sha256, source) for _ in range(2)]
+        _copy(source, target)
+    assert digests[0].result() == digests[1].result()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _curl(*arguments: object) -> None:

@@ -5,6 +5,7 @@ breaks is ``ConnectionError``. A download is whole only when its iterator has en
 """
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -21,7 +22,10 @@ from fileserver.protocol import (
 )
 
 CHUNK = 256 * 1024  # bytes of a read
-PIECE = 1 << 20  # bytes of a send: the longer, the longer the writes of a server that is as fast as we are
+# Bytes of a send. Long ones spare two processes on one machine half of their waiting for each other; but what
+# takes long to leave is sent in shorter ones, for the sake of a progress bar.
+PIECES = (64 * 1024, 2 << 20)
+PIECE_SECONDS = 0.1
 # A server that has all bytes may have to flush many of them to a slow disk before it answers.
 PUBLISH_TIMEOUT = 600.0  # seconds
 TIMEOUT = 90.0  # seconds without a byte; the server itself gives up after 60
@@ -147,13 +151,17 @@ class Client:
         ``sent`` gets each piece when it is on its way: what it does, hashing say, is done meanwhile.
         A piece is valid until ``sent`` returns.
         """
-        buffer, left = memoryview(bytearray(min(PIECE, max(1, length)))), length
+        size, most = PIECES
+        buffer, left = memoryview(bytearray(min(most, max(1, length)))), length
         try:
             while left:
-                count = source.readinto(buffer[: min(left, len(buffer))])
+                count = source.readinto(buffer[: min(left, size)])
                 if not count:
                     raise Incomplete(f"The source ended with {left} of {length} bytes missing.")
+                begun = time.monotonic()
                 self._sock.sendall(buffer[:count])
+                is_quick = time.monotonic() - begun < PIECE_SECONDS
+                size = min(most, 2 * size) if is_quick else max(PIECES[0], size // 2)
                 left -= count
                 sent(buffer[:count])
         except (BrokenPipeError, ConnectionResetError) as error:

@@ -6,6 +6,7 @@ sends go a chunk at a time, each at its due time.
 """
 
 import errno
+import mmap
 import os
 import time
 
@@ -19,7 +20,8 @@ from fileserver.storage import OpenFile
 
 SMALL = 64 * 1024  # bytes that are worth reading to save two system calls
 WINDOW = 1 << 20  # bytes between two looks at cancel, and between two counts of progress
-BUFFER = 512 * 1024  # bytes of a receive
+BUFFER = 2 << 20  # bytes of a receive: the longer, the less two processes on one machine wait for each other
+PIECE = 512 * 1024  # bytes of a send where there is no sendfile
 AHEAD = 16 * 1024  # bytes read at a time for small chunks
 
 # What a file system says that cannot be sent from without reading.
@@ -98,7 +100,7 @@ def _send_unpaced(
             if not sent:
                 raise FileChanged
         else:
-            data = _read(file, offset, min(count, BUFFER))
+            data = _read(file, offset, min(count, PIECE))
             sent = connection.send_some(lambda: connection.sock.send(data), guard, transfer.check)  # noqa: B023
         offset += sent
         transfer.advance(sent)
@@ -131,7 +133,7 @@ def receive(connection: Connection, upload: Upload, transfer: Transfer, length: 
     guard = StallGuard(connection.stall_seconds)
     schedule = transfer.pace and Schedule(transfer.pace, time.monotonic)
     piece = min(BUFFER, transfer.pace.chunk if transfer.pace else BUFFER, max(1, length))
-    buffer = memoryview(bytearray(piece))
+    buffer = memoryview(mmap.mmap(-1, piece))  # memory that is there as far as bytes have come
     left = length
     while left:
         if schedule:

@@ -101,6 +101,21 @@ def test_an_upload_arrives_whole_and_tells_its_progress(client: Client, tmp_path
     assert client.put("w/a", io.BytesIO(b"x"), 1, exists="rename")["name"] == "w/a (1)"
 
 
+@pytest.mark.parametrize(
+    ("seconds", "pieces"),
+    [(float("inf"), [64, 128, 256, 512, 1024, 1112]), (0.0, [64] * 48 + [24])],
+    ids=["quickly", "slowly"],
+)
+def test_what_leaves_quickly_is_sent_in_longer_pieces(
+    client: Client, monkeypatch: pytest.MonkeyPatch, seconds: float, pieces: list[int]
+) -> None:
+    monkeypatch.setattr(client_module, "PIECE_SECONDS", seconds)
+    data, sizes = bytes(3096 << 10), []
+    client.request("PUT", name="x", size=len(data))
+    client.send_body(io.BytesIO(data), len(data), lambda piece: sizes.append(len(piece) >> 10))
+    assert sizes == pieces
+
+
 def test_a_source_longer_than_its_size_sends_no_byte_too_many(client: Client, tmp_path: Path) -> None:
     assert client.put("a", io.BytesIO(b"abcQUIT\n"), 3)["size"] == 3
     assert client.request("PING")
