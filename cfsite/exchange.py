@@ -11,6 +11,7 @@ import asyncio
 import logging
 import sys
 import time
+from io import BytesIO
 from typing import Any
 
 from daphne.http_protocol import WebRequest
@@ -20,6 +21,7 @@ from twisted.web import http
 from twisted.web.http_headers import Headers
 
 from cfsite.body import Body
+from cfsite.spool import Spool
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +64,8 @@ def unsent(transport: Any) -> int:
 class FlowRequest(WebRequest):
     """Also the push producer which Twisted pauses while its buffer is full."""
 
+    content: Any  # the file that Twisted gathers a body in
+
     def __init__(self, channel: Any, queued: Any = 0) -> None:
         self.limit: int | None = None  # bytes of body
         self.stream: Body | None = None  # of a body that goes to the application as it comes in
@@ -88,6 +92,11 @@ class FlowRequest(WebRequest):
         self.stream = Body(self.channel.hold_back, self.channel.let_on)
         self.body_read = True
         super().requestReceived(*self.channel.request_line())
+
+    def gotLength(self, length: int | None) -> None:
+        super().gotLength(length)
+        if not isinstance(self.content, BytesIO):
+            self.content = Spool(self.content)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         if self.stream is None:

@@ -1,0 +1,68 @@
+"""The files that long bodies wait in are let go of beside the event loop."""
+
+import asyncio
+import io
+import threading
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from cfsite.asgi import Handler
+from cfsite.exchange import FlowRequest
+from cfsite.spool import Spool
+from tests.servers import wait_until
+
+
+class SlowToClose(io.BytesIO):
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_close = threading.Event()
+
+    def close(self) -> None:
+        self.may_close.wait(10)
+        super().close()
+
+
+def test_nobody_waits_until_a_spool_is_closed() -> None:
+    file = SlowToClose()
+    spool = Spool(file)
+    spool.write(b"abc")
+    spool.seek(0)
+    assert spool.read() == b"abc"
+    spool.close()
+    assert not file.closed
+    file.may_close.set()
+    wait_until(lambda: file.closed)
+
+
+@pytest.mark.parametrize(
+    ("length", "is_long"), [(0, False), (99_999, False), (1_000_000, True), (None, True)]
+)
+def test_what_twisted_puts_on_the_disk_is_a_spool(length: int | None, is_long: bool) -> None:
+    channel = mock.Mock(factory=SimpleNamespace(server=mock.Mock()))
+    request = FlowRequest(channel)
+    request.gotLength(length)
+    assert isinstance(request.content, Spool) is is_long
+    request.content.write(b"abc")
+    request.content.close()
+    wait_until(lambda: request.content.closed)
+
+
+@pytest.mark.parametrize(("pieces", "is_long"), [(1, False), (40, True)])
+def test_what_django_puts_on_the_disk_is_a_spool(pieces: int, is_long: bool) -> None:
+    messages: list[dict[str, Any]] = [
+        {"type": "http.request", "body": bytes(100_000), "more_body": True} for _ in range(pieces)
+    ]
+    messages.append({"type": "http.request", "body": b"end", "more_body": False})
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0)
+
+    body = asyncio.run(Handler().read_body(receive))
+    assert isinstance(body, Spool) is is_long
+    content = body.read()
+    assert (len(content), content[-3:]) == (pieces * 100_000 + 3, b"end")
+    body.close()
+    wait_until(lambda: body.closed)
