@@ -1,14 +1,20 @@
-"""``python -m benchmarks.bare FOLDER PORT``: the server core, without history, catalogue and log."""
+"""``python -m benchmarks.bare FOLDER PORT``: the server core, without history, catalogue and log.
+
+All else is as ``runfileserver`` has it.
+"""
 
 import signal
 import sys
 import threading
 
+from files_app.process import prepare_for
 from fileserver.server import FileServer
+from fileserver.service import Limits
 from fileserver.storage import Storage
 
 
 def main(folder: str, port: str) -> None:
+    prepare_for(Limits().max_clients)
     with Storage(folder) as storage, FileServer(storage, port=int(port)) as server:
         listener = threading.Thread(target=server.serve_forever)
         listener.start()

@@ -97,19 +97,31 @@ class StallGuard:
 
 
 def _nothing() -> None:
-    """The check of a wait that nothing can stop but the peer."""
+    """Of a wait that nothing but the peer can stop, and that nobody has to know of."""
 
 
 class Connection:
     """Owned by one thread; only ``wake``, ``break_off`` and ``stop_reading`` are for others."""
 
-    def __init__(self, sock: socket.socket, peer: str, stall_seconds: float = STALL_SECONDS) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        peer: str,
+        stall_seconds: float = STALL_SECONDS,
+        about_to_work: Callable[[], None] = _nothing,
+        about_to_wait: Callable[[], None] = _nothing,
+    ) -> None:
+        """The last two are for its owner to call, so that others know: when there is something to do, and
+        before what may take a while. Each wait for the peer calls the second by itself."""
         sock.setblocking(False)
         with contextlib.suppress(OSError):  # not for every kind of socket
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock = sock
         self.peer = peer
         self.stall_seconds = stall_seconds
+        self.about_to_work = about_to_work
+        self.about_to_wait = about_to_wait
+        self.has_waited = False  # for the peer; its owner may set it back
         self._input = bytearray()
         self._over = 0  # the events that nobody waits for any more
         self._slice = _SLICE
@@ -284,6 +296,8 @@ class Connection:
 
     def wait(self, events: int, seconds: float) -> bool:
         """Wait until the socket is ready for ``events``, broken, or ended by another thread."""
+        self.about_to_wait()
+        self.has_waited = True
         deadline = time.monotonic() + seconds
         while not self._over & events:
             left = max(0.0, deadline - time.monotonic())

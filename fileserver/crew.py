@@ -1,80 +1,150 @@
-"""The threads of the clients: each client has one to itself, and one whose client has left takes the next.
+"""The threads of the clients: who waits for the next one, and who has the interpreter.
 
-To start a thread costs more than to send a small file, for its starter waits until it runs. So a thread whose
-work is done stays a little, under its old name, for the next.
+Each client has a thread to itself from its first moment to its last. The interpreter runs one thread at a
+time, and to hand it over costs more than to send a small file; a thread hands it over at each system call,
+if another is there to take it. Two rules keep that rare:
+
+- *Leader and followers* (Schmidt and others, 2000). One thread, the leader, waits for a client, takes it in
+  and answers it. A follower leads in its place before it waits for that client, or for the disk, and after
+  a few requests in any case (``session``).
+- *Turns*. A thread that has something short to do does it in its turn, while the others that have something
+  to do sleep. Who has slept for 50 ms goes ahead, so a turn that is never given is no more than a delay.
 """
 
+import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 
-PATIENCE = 10.0  # seconds that a thread waits for more work
+log = logging.getLogger(__name__)
 
-Work = Callable[[], None]
+PATIENCE = 10.0  # seconds that a follower waits until it leaves, unless it is the last one
+TURN_PATIENCE = 0.05  # seconds after which a thread does not wait for its turn any longer
+SPARE = "SpareThread"  # the name of a thread while it has no client
 
 
-class Crew:
-    """For any thread. After ``close`` no thread is left, and none starts."""
+class Turns:
+    """For any thread. Only a matter of speed: nothing may rely on being alone. Who comes first is first."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._all: set[_Member] = set()
-        self._waiting: list[_Member] = []
+        self._whose = 0
+        self._waiting: deque[tuple[int, threading.Lock]] = deque()
+
+    def take(self) -> None:
+        me = threading.get_ident()
+        with self._lock:
+            if not self._whose:
+                self._whose = me
+            if self._whose == me:
+                return
+            gate = threading.Lock()
+            gate.acquire()
+            self._waiting.append((me, gate))
+        if not gate.acquire(timeout=TURN_PATIENCE):
+            with self._lock:
+                if self._whose != me:  # else it came at the last moment
+                    self._waiting.remove((me, gate))
+
+    def give(self) -> None:
+        if self._whose != threading.get_ident():
+            return
+        with self._lock:
+            self._whose = 0
+            if self._waiting:
+                self._whose, gate = self._waiting.popleft()
+                gate.release()
+
+
+class Crew:
+    """``serve_next`` waits for a client and serves it, or returns False because none will come any more.
+
+    After ``close`` no thread is left, and none starts.
+    """
+
+    def __init__(self, serve_next: Callable[[], bool]) -> None:
+        self._serve_next = serve_next
+        self._turns = Turns()
+        self._lead = threading.Lock()  # held as long as somebody leads
+        self._leader = 0  # its thread
+        self._lock = threading.Lock()
+        self._all: set[threading.Thread] = set()
+        self._followers = 0
         self._closed = False
 
-    def take_on(self, name: str, work: Work) -> None:
-        """Have a thread of that name do ``work``. Raises ``RuntimeError`` when there is none to be had."""
+    def start(self) -> None:
+        self.secure_follower()
+
+    def secure_follower(self) -> None:
+        """Have somebody who can lead next. Raises ``RuntimeError`` when there is no thread to be had.
+
+        The leader calls it before it serves: afterwards it can always let a follower lead.
+        """
         with self._lock:
-            if self._closed:
-                raise RuntimeError("No thread starts any more.")
-            if self._waiting:
-                self._waiting.pop().go_on(name, work)
+            if self._followers or self._closed:
                 return
-            member = _Member(self, name, work)
-            member.start()  # under the lock, so that close misses none
-            self._all.add(member)
+            thread = threading.Thread(target=self._run, name=SPARE)
+            thread.start()  # under the lock, so that close misses none
+            self._all.add(thread)
+            self._followers += 1
+
+    def about_to_work(self) -> None:
+        """Called by a thread that has something to do for its client, for which it need not wait."""
+        self._turns.take()
+
+    def about_to_wait(self) -> None:
+        """Called by a thread that from here on may have to wait, for its client or for the disk."""
+        self._turns.give()
+        self._hand_on()
+
+    def dismiss(self) -> None:
+        """Return when nobody leads, and nobody will. To end ``serve_next`` is for the caller to see to."""
+        self._closed = True
+        with self._lead:
+            pass
 
     def close(self) -> None:
-        """Let those that wait go, and return when the others have done their work too."""
+        """Return when those that serve are done too."""
+        self.dismiss()
         with self._lock:
-            self._closed = True
             members = list(self._all)
-            while self._waiting:
-                self._waiting.pop().let_go()
         for member in members:
             member.join()
 
-    def wait_for_work(self, member: "_Member") -> None:
-        """Return when ``member`` has work, or none for too long."""
+    # --- in each thread
+
+    def _run(self) -> None:
+        me = threading.get_ident()
+        while self._follow():
+            self._leader = me
+            while self._leader == me:
+                if self._closed:
+                    self._hand_on()
+                    return
+                try:
+                    if not self._serve_next():
+                        self._closed = True
+                except Exception:  # of one client, which must not leave the others without a leader
+                    self.about_to_wait()
+                    log.exception("a client could not be served")
+                self._turns.give()
+                threading.current_thread().name = SPARE
+            with self._lock:
+                self._followers += 1
+
+    def _follow(self) -> bool:
+        """Wait until this thread leads; False if it is not needed any more."""
+        while not self._lead.acquire(timeout=PATIENCE):
+            with self._lock:
+                if self._followers > 1:
+                    self._followers -= 1
+                    self._all.discard(threading.current_thread())
+                    return False
         with self._lock:
-            if self._closed:
-                return
-            self._waiting.append(member)
-        if member.called.acquire(timeout=PATIENCE):
-            return
-        with self._lock:
-            if member in self._waiting:
-                self._waiting.remove(member)
-                self._all.discard(member)
-                return
-        member.called.acquire()  # at the last moment
+            self._followers -= 1
+        return True
 
-
-class _Member(threading.Thread):
-    def __init__(self, crew: Crew, name: str, work: Work) -> None:
-        super().__init__(name=name)
-        self._crew = crew
-        self._work: Work | None = work
-        self.called = threading.Semaphore(0)
-
-    def go_on(self, name: str, work: Work) -> None:
-        self.name, self._work = name, work
-        self.called.release()
-
-    def let_go(self) -> None:
-        self.called.release()
-
-    def run(self) -> None:
-        while self._work is not None:
-            work, self._work = self._work, None
-            work()
-            self._crew.wait_for_work(self)
+    def _hand_on(self) -> None:
+        if self._leader == threading.get_ident():
+            self._leader = 0
+            self._lead.release()

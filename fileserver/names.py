@@ -4,6 +4,7 @@
 one system uploads every other can download.
 """
 
+import functools
 import re
 import unicodedata
 
@@ -63,6 +64,7 @@ def numbered(name: str, number: int) -> str:
     return f"{folder}{slash}{shortened}{tail}"
 
 
+@functools.lru_cache(1024)  # the same names come again and again
 def _broken_safety_rule(name: str) -> str | None:
     try:
         size = len(name.encode("utf-8"))

@@ -89,13 +89,12 @@ class Transfer:
     _reason: str = ""
     _ended: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _running: threading.Lock = field(default_factory=_locked)  # opened by who stops it
-    _meter: RateMeter = field(init=False)
+    _running: "threading.Lock | None" = None  # of one that sleeps: opened by who stops it
+    _meter: RateMeter | None = None  # of one that somebody has looked at
     _next_report: float = field(init=False)
 
     def __post_init__(self) -> None:
         self._base = self.done
-        self._meter = RateMeter(self.done, self.begun)
         self._next_report = self.begun + PROGRESS_INTERVAL
 
     # --- for the thread that moves it
@@ -117,6 +116,10 @@ class Transfer:
     def sleep(self, seconds: float) -> None:
         """Wait, or raise ``Stopped`` as soon as somebody stops this transfer."""
         # A tenth of the cost of an Event, ten thousand times a second with two thousand slow transfers.
+        if self._running is None:
+            with self._lock:  # from here on who stops it opens this
+                self._running = _locked()
+        self.check()
         if seconds > 0 and self._running.acquire(timeout=seconds):
             self._running.release()
         self.check()
@@ -148,12 +151,16 @@ class Transfer:
             if self._ended or self._reason:
                 return False
             self._reason = reason
-            self._running.release()
+            if self._running is not None:
+                self._running.release()
             # Under the lock: a moment later the connection may be about another request.
             self.wake()
             return True
 
     def row(self, now: float) -> Row:
+        """What can be seen of it. Not for several threads at once."""
+        if self._meter is None:
+            self._meter = RateMeter(self._base, self.begun)
         return {
             "id": self.id,
             "direction": self.direction,

@@ -1,8 +1,9 @@
 """Listens, and gives each client a thread to itself, named ``ClientThread-n``.
 
-The accept loop reads nothing from a client, so no client can hold up another, and no single bad connection
-ends it. ``shutdown`` runs in these steps: stop listening, let idle clients go, wait for running transfers,
-end what still runs, wait for the threads.
+Who waits for clients takes one in and lets another wait in its place before it waits for anything else
+(``crew``), so no client can hold up another, and no single bad connection ends it. ``shutdown`` runs in these
+steps: stop listening, let idle clients go, wait for running transfers, end what still runs, wait for the
+threads.
 """
 
 import contextlib
@@ -10,7 +11,6 @@ import errno
 import ipaddress
 import itertools
 import logging
-import selectors
 import socket
 import sys
 import threading
@@ -34,6 +34,8 @@ BACKLOG = 1024
 STACK_SIZE = 512 * 1024  # bytes of address space for each client's thread
 SWEEP_INTERVAL = 3600.0  # seconds between two looks for old uploads
 _HOUSEKEEPING_SECONDS = 1.0
+# Seconds of one wait for a client. Where a shutdown of the listener does not end it, it must end by itself.
+_ACCEPT_SECONDS = None if sys.platform.startswith("linux") else 1.0
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _BREATH = 0.1  # seconds to wait when the system has no more descriptors
 _REFUSED_KEPT = 64  # sockets of refused clients that stay open for a second, so that they can read why
@@ -67,30 +69,23 @@ class FileServer:
         self._lock = threading.Lock()
         self._left = threading.Condition(self._lock)
         self._sessions: set[Session] = set()
-        self._crew = Crew()
+        self._crew = Crew(self._serve_next)
         self._refused: deque[tuple[float, socket.socket]] = deque()
-        self._house_due = self._sweep_due = 0.0
+        self._sweep_due = 0.0
+        self._is_short = False  # of descriptors or memory
         self._stopping = threading.Event()
-        self._waker, self._waiter = socket.socketpair()
-        self._waiter.setblocking(False)
 
     # --- life
 
     def __enter__(self) -> "FileServer":
         self._partials.sweep()
-        try:
-            self._listener = _listen(self._host, self._port)
-        except BaseException:
-            self._waker.close()
-            self._waiter.close()
-            raise
+        self._listener = _listen(self._host, self._port)
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.shutdown(grace=0)
-        for sock in (self._listener, self._waker, self._waiter):
-            if sock is not None:
-                sock.close()
+        if self._listener is not None:
+            self._listener.close()
 
     @property
     def address(self) -> tuple[str, int]:
@@ -100,30 +95,22 @@ class FileServer:
         return host, port
 
     def serve_forever(self) -> None:
-        """Accept clients until ``shutdown``; the threads of those that are still there go on."""
+        """Serve clients until ``shutdown``; the threads of those that are still there go on."""
         assert self._listener is not None, "not listening"
         usual_size = threading.stack_size(STACK_SIZE)
         try:
-            self._accept_until_stopped(self._listener)
+            self._crew.start()
+            while not self._stopping.wait(_HOUSEKEEPING_SECONDS):
+                self._keep_house(time.monotonic())
         finally:
             threading.stack_size(usual_size)
+            self._stop_listening()
+            self._crew.dismiss()
             self._let_refused_go(float("inf"))
             self._listener.close()
 
-    def _accept_until_stopped(self, listener: socket.socket) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(listener, selectors.EVENT_READ)
-            selector.register(self._waiter, selectors.EVENT_READ)
-            while not self._stopping.is_set():
-                selector.select(_HOUSEKEEPING_SECONDS)
-                self._accept_waiting(listener)
-                self._keep_house(time.monotonic())
-
     def _keep_house(self, now: float) -> None:
         """What has to be done now and then, whoever comes."""
-        if now < self._house_due:
-            return
-        self._house_due = now + _HOUSEKEEPING_SECONDS
         self._let_refused_go(now)
         self.registry.end_waiting(self.limits.waiting, "aborted", "disconnected")
         if now >= self._sweep_due:
@@ -139,9 +126,7 @@ class FileServer:
         """
         grace = self.limits.grace if grace is None else grace
         # 1. No new clients.
-        self._stopping.set()
-        with contextlib.suppress(OSError):
-            self._waker.send(b"\0")
+        self._stop_listening()
         # 2. Clients between two requests, and watchers, are told and let go.
         self.registry.close()
         for session in self._current():
@@ -159,6 +144,12 @@ class FileServer:
         # 6. Uploads that wait for their next part get none. Last: a thread could have left one more.
         self.registry.end_waiting(0, "aborted", "shutting-down")
 
+    def _stop_listening(self) -> None:
+        self._stopping.set()
+        if self._listener is not None:
+            with contextlib.suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)  # which ends a wait for clients
+
     def _current(self) -> list[Session]:
         with self._lock:
             return list(self._sessions)
@@ -169,28 +160,46 @@ class FileServer:
 
     # --- clients
 
-    def _accept_waiting(self, listener: socket.socket) -> None:
-        while not self._stopping.is_set():
-            try:
-                sock, address = listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in _OUT_OF_RESOURCES:
-                    log.error("cannot accept a client: %s; waiting", error.strerror)
-                    self._stopping.wait(_BREATH)
-                    return
-                log.warning("a client was gone before it was accepted: %s", error)
-                continue
-            self._welcome(sock, address[0], address_text(*address[:2]))
+    def _serve_next(self) -> bool:
+        """Wait for a client, in the thread that will be its own, and serve it; False when none will come."""
+        assert self._listener is not None, "not listening"
+        try:
+            sock, address = self._listener.accept()
+        except TimeoutError:
+            return True
+        except OSError as error:
+            if self._stopping.is_set():
+                return False
+            self._complain(error)
+            return True
+        self._is_short = False
+        self._welcome(sock, address[0], address_text(*address[:2]))
+        return True
+
+    def _complain(self, error: OSError) -> None:
+        if error.errno not in _OUT_OF_RESOURCES:
+            log.warning("a client was gone before it was accepted: %s", error)
+            return
+        # Said once: without a descriptor to be had, accept fails even if nobody knocks.
+        if not self._is_short:
+            log.error("cannot accept a client: %s; waiting", error.strerror)
+        self._is_short = True
+        self._stopping.wait(_BREATH)
 
     def _welcome(self, sock: socket.socket, host: str, peer: str) -> None:
         reason = self._reason_to_refuse(host)
         if reason:
             self._refuse(sock, peer, reason)
             return
+        try:
+            self._crew.secure_follower()
+        except RuntimeError:
+            self._refuse(sock, peer, "The server has no more threads; try again later.")
+            return
         name = f"ClientThread-{next(self._numbers)}"
-        session = Session(Connection(sock, peer, self.limits.stall), self._service, name, host)
+        crew = self._crew
+        connection = Connection(sock, peer, self.limits.stall, crew.about_to_work, crew.about_to_wait)
+        session = Session(connection, self._service, name, host)
         with self._lock:
             # Listed before it begins, and not once it is too late: shutdown must never miss one.
             if self._stopping.is_set():
@@ -199,11 +208,7 @@ class FileServer:
             self._sessions.add(session)
             # Still under the lock: two threads must not tell their counts in the wrong order.
             self.registry.clients_changed(len(self._sessions))
-        try:
-            self._crew.take_on(name, lambda: self._attend(session))
-        except RuntimeError:  # no more threads are to be had
-            self._forget(session)
-            self._refuse(sock, peer, "The server has no more threads; try again later.")
+        self._attend(session)
 
     def _reason_to_refuse(self, host: str) -> str | None:
         limits = self.limits
@@ -223,21 +228,24 @@ class FileServer:
             sock.send(ErrorReply("busy", reason).line())
             sock.shutdown(socket.SHUT_WR)
         # Closed at once, a request that lies unread would reset the connection and eat the answer.
-        self._refused.append((time.monotonic() + _REFUSED_SECONDS, sock))
-        if len(self._refused) > _REFUSED_KEPT:
-            self._refused.popleft()[1].close()
+        with self._lock:
+            self._refused.append((time.monotonic() + _REFUSED_SECONDS, sock))
+            if len(self._refused) > _REFUSED_KEPT:
+                self._refused.popleft()[1].close()
 
     def _let_refused_go(self, now: float) -> None:
-        while self._refused and self._refused[0][0] <= now:
-            self._refused.popleft()[1].close()
+        with self._lock:
+            while self._refused and self._refused[0][0] <= now:
+                self._refused.popleft()[1].close()
 
     def _attend(self, session: Session) -> None:
-        """What a thread does for a client."""
         observer, peer = self._service.observer, session.connection.peer
+        threading.current_thread().name = session.thread
         observer(ClientConnected(peer, session.thread))
         try:
             session.run()
         except Exception:
+            self._crew.about_to_wait()
             log.exception("the session of %s failed", peer)
         finally:
             observer(ClientDisconnected(peer, session.thread))
@@ -263,7 +271,7 @@ def _listen(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(BACKLOG)
-        listener.setblocking(False)
+        listener.settimeout(_ACCEPT_SECONDS)
     except BaseException:
         listener.close()
         raise

@@ -23,6 +23,7 @@ from fileserver.transfer import FileChanged, send
 log = logging.getLogger(__name__)
 
 MOST_RECEIPTS = 1000  # deliveries that a session remembers, to check a receipt against
+MOST_IN_TURN = 8  # requests that were there already, after which the others have their turns first
 WATCH_LOOK = 1.0  # seconds between two looks whether a watcher is still there
 
 
@@ -35,6 +36,7 @@ class Session(Intake, StraightDownloads):
         super().__init__(connection, service, thread, host)
         self._unreceipted: tuple[Transfer, Entry | OpenFile] | None = None
         self._delivered: dict[int, Entry | OpenFile] = {}
+        self._streak = 0  # requests that were there already when the one before was answered
 
     def run(self) -> None:
         """Talk until either side is done. Raises nothing that a peer can cause."""
@@ -55,6 +57,7 @@ class Session(Intake, StraightDownloads):
                 line = self._next_line(silence)
                 if line is None:
                     return
+                self._say_what_comes()
                 if line:
                     self._answer(line)
             except ErrorReply as error:
@@ -69,6 +72,15 @@ class Session(Intake, StraightDownloads):
                     self.connection.send(ErrorReply("bad-request", str(error)).line())
                 return
             silence, is_first = self.service.limits.silence, False
+
+    def _say_what_comes(self) -> None:
+        """To the other threads. Who always has one more request gets no advantage over them from it."""
+        self._streak = 0 if self.connection.has_waited else self._streak + 1
+        self.connection.has_waited = False
+        if self._streak >= MOST_IN_TURN:
+            self._streak = 0
+            self.connection.about_to_wait()  # not for this client, but to let the others go
+        self.connection.about_to_work()
 
     def _next_line(self, silence: float) -> bytes | None:
         line = None
@@ -97,6 +109,7 @@ class Session(Intake, StraightDownloads):
         except (PeerGone, Stalled, _Goodbye):
             raise
         except Exception as error:
+            self.connection.about_to_wait()
             log.exception("%s failed", word.decode())
             refusal = ErrorReply("internal", "The server made a mistake; its log says more.")
             refusal.closes = True
@@ -105,12 +118,13 @@ class Session(Intake, StraightDownloads):
     def _obey(self, request: protocol.Request) -> None:
         if request.verb != "RECEIPT":
             self._abandon_unreceipted()
+        if request.verb != "GET":
+            self.connection.about_to_wait()
         right = protocol.WRITE if request.fields.get("upload") else protocol.VERBS[request.verb].right
         if right and right not in self.grant.rights:
             code = "denied" if self.grant.user else "auth-required"
             raise ErrorReply(code, f"{request.verb} needs the right '{right}'.")
-        speaks_for_others = any(request.fields.get(name) is not None for name in protocol.RELAY_FIELDS)
-        if speaks_for_others and not self.grant.relay:
+        if protocol.speaks_for_others(request.fields) and not self.grant.relay:
             raise ErrorReply("denied", "Only the site may speak for somebody else (client, user, via).")
         getattr(self, "do_" + request.verb.lower())(request.fields)
 
@@ -155,7 +169,7 @@ class Session(Intake, StraightDownloads):
 
     def do_get(self, ask: Fields) -> None:
         pace = self._allowed_pace(ask["pace"])
-        with self.service.storage.open(ask["name"]) as file:
+        with self.service.storage.open(ask["name"], self.connection.about_to_wait) as file:
             if ask["etag"] is not None and ask["etag"] != file.etag:
                 raise ErrorReply("changed", f"{shown(file.name)} is not the same as before; start again.")
             if ask["offset"] > file.size:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from fileserver import pagecache
 from fileserver.names import MAX_NAME_BYTES, BadName, check_safe, is_safe, shown
 from fileserver.protocol import ErrorReply
 
@@ -27,6 +28,8 @@ HAS_DIR_FD = {os.open, os.stat, os.mkdir, os.unlink, os.rename, os.link} <= os.s
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _READ_FILE = _READ | getattr(os, "O_NONBLOCK", 0)  # a FIFO put in a file's place must not block the thread
 _READ_FOLDER = _READ | getattr(os, "O_DIRECTORY", 0)
+_QUICK = 0.005  # seconds that it may take to open what is in memory
+_SLOW_ONES = 3  # that take longer, one after another, are not by chance
 _MOST_NAMED = 10_000  # names that the log has told to be left out
 
 
@@ -54,6 +57,10 @@ class OpenFile:
         self.etag = etag_of(self._stat)
 
     @property
+    def device(self) -> int:
+        return self._stat.st_dev
+
+    @property
     def is_regular(self) -> bool:
         return stat.S_ISREG(self._stat.st_mode)
 
@@ -61,6 +68,10 @@ class OpenFile:
         """Whether this very file was written to since it was opened; one put in its place does not count."""
         now = os.fstat(self.fd)
         return (now.st_size, now.st_mtime_ns) != (self._stat.st_size, self._stat.st_mtime_ns)
+
+    def read_at_once(self, offset: int, size: int) -> bytes | None:
+        """All ``size`` bytes, or ``None`` if the disk might have to be waited for."""
+        return pagecache.read(self.fd, offset, size)
 
     def read_at(self, offset: int, size: int) -> bytes:
         if hasattr(os, "pread"):
@@ -121,6 +132,10 @@ class Storage:
         self._use_dir_fd = use_dir_fd
         self._hashes: dict[str, tuple[str, str]] = {}
         self._named: set[str] = set()
+        self._slow_ones = 0
+        self._is_quick: bool | None = (
+            None  # whether what is in memory can be had at once; None: not known yet
+        )
         try:
             with os.scandir(self.root):
                 pass
@@ -147,19 +162,41 @@ class Storage:
 
     # --- reading
 
-    def open(self, name: str) -> OpenFile:
-        with self.at(name) as place:
-            # Looked at before it is opened: opening a device or a FIFO has effects of its own.
-            self._require_regular(place, name)
-            fd = os.open(place.path, _READ_FILE, dir_fd=place.dir_fd)
+    def open(self, name: str, about_to_wait: Callable[[], None] = lambda: None) -> OpenFile:
+        """``about_to_wait`` is called before anything for which the disk is known to be waited for."""
+        fd = self._open_at_once(name)
+        if fd is None:
+            about_to_wait()
+            with self.at(name) as place:
+                # Looked at before it is opened: opening a device or a FIFO has effects of its own.
+                self._require_regular(place, name)
+                fd = os.open(place.path, _READ_FILE, dir_fd=place.dir_fd)
         try:
             file = OpenFile(fd, name)
             if not file.is_regular:
                 raise ErrorReply("not-a-file", f"{shown(name)} is not a regular file.")
+            if self._is_quick is None and self._root_fd is not None:
+                self._learn_from(file)
             return file
         except BaseException:
             os.close(fd)
             raise
+
+    def _open_at_once(self, name: str) -> int | None:
+        """``None`` if the disk might have to be waited for, and for all that is wrong with the name."""
+        if self._root_fd is None or not self._is_quick or not is_safe(name):
+            return None
+        fd, seconds = pagecache.open_file(self._root_fd, name)
+        # A virus scanner may look at each file that is opened; one alone may have waited for a processor.
+        self._slow_ones = self._slow_ones + 1 if seconds > _QUICK else 0
+        if self._slow_ones >= _SLOW_ONES:
+            self._is_quick = False
+        return fd
+
+    def _learn_from(self, file: OpenFile) -> None:
+        assert self._root_fd is not None
+        if file.device == os.fstat(self._root_fd).st_dev:
+            self._is_quick = pagecache.can_tell(file.fd)
 
     def stat(self, name: str) -> Entry:
         with self.at(name) as place:

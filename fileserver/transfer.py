@@ -47,11 +47,12 @@ def send(
     held = min(1, transfer.length) if seal is None else 0
     seal = _read(file, stop - held, held) if seal is None else seal
     if transfer.pace is None and transfer.length <= SMALL:
-        content = _read(file, transfer.offset, transfer.length - held)
+        content = _read_small(connection, file, transfer.offset, transfer.length - held)
         changed = file.has_changed()
         connection.send(header + content + (b"" if changed else seal), guard, transfer.check)
         transfer.advance(len(content))
     else:
+        connection.about_to_wait()
         connection.send(header, guard, transfer.check)
         if transfer.pace is None:
             _send_unpaced(connection, file, transfer, guard, stop - held)
@@ -66,6 +67,14 @@ def send(
         raise ErrorReply("changed", "The file was changed while it was sent; ask for it again.")
     transfer.advance(held)
     connection.wait_acknowledged(guard, transfer.check)
+
+
+def _read_small(connection: Connection, file: OpenFile, offset: int, size: int) -> bytes:
+    data = file.read_at_once(offset, size)
+    if data is None:
+        connection.about_to_wait()
+        data = _read(file, offset, size)
+    return data
 
 
 def _read(file: OpenFile, offset: int, size: int) -> bytes:

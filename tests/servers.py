@@ -83,7 +83,7 @@ class Events:
 
 
 class Running:
-    """A server that runs in a thread named ``Listener``."""
+    """A server that runs in a thread of its own."""
 
     def __init__(
         self, server: FileServer, storage: Storage, events: Events, thread: threading.Thread
@@ -125,7 +125,7 @@ def run_server(
         Storage(folder, use_dir_fd=use_dir_fd) as storage,
         FileServer(storage, observer=events, **kwargs) as server,
     ):
-        thread = threading.Thread(target=server.serve_forever, name="Listener")
+        thread = threading.Thread(target=server.serve_forever, name="Server")
         running = Running(server, storage, events, thread)
         thread.start()
         try:

@@ -25,6 +25,7 @@ _ORDER = [
     "pacing",
     "selection",
     "protocol",
+    "pagecache",
     "storage",
     "disk",
     "partials",

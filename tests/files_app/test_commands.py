@@ -611,7 +611,7 @@ class TestRunFileServer:
             wait(self)
 
         def _address() -> tuple[str, int]:
-            listening = [thread for thread in threading.enumerate() if thread.name == "Listener"]
+            listening = [thread for thread in threading.enumerate() if thread.name == "Server"]
             server = listening[0]._target.__self__  # type: ignore[attr-defined]
             return server.address  # type: ignore[no-any-return]
 

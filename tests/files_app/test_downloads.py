@@ -334,9 +334,9 @@ class TestOneState:
     ) -> None:
         opened = Storage.open
 
-        def gone(storage: Storage, name: str) -> Any:
+        def gone(storage: Storage, name: str, *hooks: Any) -> Any:
             (served.folder / NAME).unlink()
-            return opened(storage, name)
+            return opened(storage, name, *hooks)
 
         monkeypatch.setattr(Storage, "open", gone)
         assert get(range="bytes=5-").status == 404

@@ -1,90 +1,243 @@
-"""Threads that are used again: each piece of work has one to itself, and none is left in the end."""
+"""Threads that lead in turn: each client has one from its first moment, and none is left in the end."""
 
+import contextlib
+import queue
 import threading
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from fileserver import crew as module
-from fileserver.crew import Crew
+from fileserver.crew import SPARE, Crew, Turns
 from tests.servers import wait_until
 
-
-def test_work_is_done_in_a_thread_of_the_given_name() -> None:
-    crew, names = Crew(), []
-    crew.take_on("ClientThread-1", lambda: names.append(threading.current_thread().name))
-    crew.close()
-    assert names == ["ClientThread-1"]
+Work = Callable[[], object]
 
 
-def test_work_at_the_same_time_has_a_thread_each() -> None:
-    crew, together = Crew(), threading.Barrier(5)
-    for number in range(4):
-        crew.take_on(f"ClientThread-{number}", lambda: together.wait(10))
-    together.wait(10)
-    crew.close()
+class Door:
+    """Clients that come when a test says so: what is put in is done by the thread that leads."""
+
+    def __init__(self) -> None:
+        self.waiting: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self.leaders: list[int] = []
+        self.crew = Crew(self.serve_next)
+
+    def serve_next(self) -> bool:
+        work = self.waiting.get()
+        if work is None:
+            self.waiting.put(None)
+            return False
+        self.leaders.append(threading.get_ident())
+        self.crew.secure_follower()
+        work()
+        return True
+
+    def close(self) -> None:
+        self.waiting.put(None)
+        self.crew.close()
 
 
-def test_one_thread_does_one_work_after_another_under_a_new_name_each_time() -> None:
-    crew, seen = Crew(), []
-    for number in range(3):
-        crew.take_on(
-            f"ClientThread-{number}",
-            lambda: seen.append((threading.get_ident(), threading.current_thread().name)),
-        )
-        wait_until(lambda: len(crew._waiting) == 1)
-    crew.close()
-    assert len({ident for ident, _ in seen}) == 1
-    assert [name for _, name in seen] == ["ClientThread-0", "ClientThread-1", "ClientThread-2"]
-
-
-def test_a_thread_that_has_waited_too_long_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE", 0.01)
-    crew = Crew()
-    crew.take_on("ClientThread-1", lambda: None)
-    wait_until(lambda: not crew._all)
-    done = threading.Event()
-    crew.take_on("ClientThread-2", done.set)
-    assert done.wait(5)
-    crew.close()
-
-
-def test_no_work_is_lost_when_threads_end_while_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE", 0.0005)
-    before = threading.active_count()
-    crew, done = Crew(), threading.Semaphore(0)
-    pause = threading.Event()
-    for number in range(500):
-        crew.take_on(f"ClientThread-{number}", done.release)
-        assert done.acquire(timeout=5)
-        pause.wait(0.0005 * (number % 3) / 2)  # so that some come just when the last one gives up
-    crew.close()
+@pytest.fixture
+def door() -> Iterator[Door]:
+    door, before = Door(), threading.active_count()
+    door.crew.start()
+    yield door
+    door.close()
     assert threading.active_count() == before
 
 
-def test_close_waits_for_work_and_takes_none_any_more() -> None:
-    crew, go_on, closed = Crew(), threading.Event(), threading.Event()
-    crew.take_on("ClientThread-1", lambda: go_on.wait(10))
-    closing = threading.Thread(target=lambda: (crew.close(), closed.set()))
+def test_what_need_not_wait_is_done_by_one_thread_which_goes_on_leading(door: Door) -> None:
+    for _ in range(5):
+        door.waiting.put(lambda: None)
+    wait_until(lambda: len(door.leaders) == 5)
+    assert len(set(door.leaders)) == 1
+
+
+def test_who_is_about_to_wait_lets_another_lead(door: Door) -> None:
+    together = threading.Barrier(5)
+
+    def wait() -> None:
+        door.crew.about_to_wait()
+        door.crew.about_to_wait()  # as often as it likes
+        together.wait(10)
+
+    for _ in range(4):
+        door.waiting.put(wait)
+    together.wait(10)
+    assert len(set(door.leaders)) == 4
+
+
+def test_a_thread_that_has_waited_leads_again_later(door: Door) -> None:
+    for number in range(20):
+        door.waiting.put(door.crew.about_to_wait)
+        wait_until(lambda: len(door.leaders) == number + 1)  # noqa: B023
+    wait_until(lambda: len([t for t in threading.enumerate() if t.name == SPARE]) <= 3)
+    assert len(set(door.leaders)) <= 3
+
+
+def test_a_client_that_cannot_be_served_leaves_the_others_a_leader(
+    door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise ValueError("a mistake")
+
+    done = threading.Event()
+    door.waiting.put(fail)
+    door.waiting.put(done.set)
+    assert done.wait(10)
+    assert "a mistake" in caplog.text
+
+
+def test_followers_that_nobody_needs_leave_but_for_one(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.01)
+    together = threading.Barrier(6)
+
+    def wait() -> None:
+        door.crew.about_to_wait()
+        together.wait(10)
+
+    for _ in range(5):
+        door.waiting.put(wait)
+    together.wait(10)
+    wait_until(lambda: len(door.crew._all) == 2)  # who leads, and who would lead next
+    done = threading.Event()
+    door.waiting.put(done.set)
+    assert done.wait(10)
+
+
+def test_nobody_is_lost_when_followers_leave_while_clients_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.0005)
+    before = threading.active_count()
+    door, done, pause = Door(), threading.Semaphore(0), threading.Event()
+
+    def wait() -> None:
+        door.crew.about_to_wait()
+        done.release()
+
+    door.crew.start()
+    for number in range(500):
+        door.waiting.put(wait)
+        assert done.acquire(timeout=5)
+        pause.wait(0.0005 * (number % 3) / 2)  # so that some come just when one gives up
+    door.close()
+    assert threading.active_count() == before
+
+
+def test_close_waits_for_those_that_serve_and_may_be_called_again() -> None:
+    door, go_on, closed = Door(), threading.Event(), threading.Event()
+    door.crew.start()
+
+    def wait() -> None:
+        door.crew.about_to_wait()
+        go_on.wait(10)
+
+    door.waiting.put(wait)
+    wait_until(lambda: door.leaders)
+    closing = threading.Thread(target=lambda: (door.close(), closed.set()))
     closing.start()
-    wait_until(lambda: crew._closed)
+    wait_until(lambda: door.crew._closed)
     assert not closed.is_set()
-    with pytest.raises(RuntimeError):
-        crew.take_on("ClientThread-2", lambda: None)
+    door.crew.secure_follower()  # none starts any more
     go_on.set()
     closing.join()
-    crew.close()  # may be called again
+    door.close()
+    assert door.crew._followers == 0 or not any(member.is_alive() for member in door.crew._all)
 
 
-def test_where_the_system_has_no_thread_the_caller_hears_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_system_has_no_thread_the_leader_hears_it(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    crew = Crew()
+    wait_until(lambda: door.crew._followers == 0)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError):
-            crew.take_on("ClientThread-1", lambda: None)
+            door.crew.secure_follower()
     done = threading.Event()
-    crew.take_on("ClientThread-2", done.set)
+    door.waiting.put(done.set)
     assert done.wait(5)
-    crew.close()
+
+
+# --- turns
+
+
+@contextlib.contextmanager
+def another_has_the_turn(turns: Turns) -> Iterator[None]:
+    has, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        turns.take()
+        has.set()
+        go_on.wait(10)
+        turns.give()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    has.wait(10)
+    try:
+        yield
+    finally:
+        go_on.set()
+        thread.join()
+
+
+def test_a_turn_is_one_threads_until_it_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TURN_PATIENCE", 10)
+    turns, at_work, most = Turns(), [], []
+
+    def work() -> None:
+        for _ in range(200):
+            turns.take()
+            turns.take()  # it has it already
+            at_work.append(1)
+            most.append(len(at_work))
+            at_work.pop()
+            turns.give()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(most), max(most)) == (800, 1)
+
+
+def test_nobody_waits_long_for_a_turn_and_nobody_gives_anothers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TURN_PATIENCE", 0.01)
+    turns = Turns()
+    with another_has_the_turn(turns):
+        begun = time.monotonic()
+        turns.take()
+        assert 0.01 <= time.monotonic() - begun < 5
+        assert turns._whose not in (0, threading.get_ident())
+        turns.give()
+        assert turns._whose
+        assert not turns._waiting
+    turns.take()
+    assert turns._whose == threading.get_ident()
+    turns.give()
+    assert not turns._whose
+
+
+def test_who_comes_first_is_first_even_if_another_would_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TURN_PATIENCE", 10)
+    turns, order = Turns(), []
+
+    def work(number: int) -> None:
+        turns.take()
+        order.append(number)
+        turns.give()
+
+    turns.take()
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for number, thread in enumerate(threads):
+        thread.start()
+        wait_until(lambda: len(turns._waiting) == number + 1)  # noqa: B023
+    turns.give()
+    work(3)
+    for thread in threads:
+        thread.join()
+    assert order == [0, 1, 2, 3]

@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 from fileserver import connection as connection_module
+from fileserver import pagecache
 from fileserver import server as server_module
+from fileserver.crew import SPARE
 from fileserver.events import (
     ClientConnected,
     ClientDisconnected,
@@ -41,7 +43,12 @@ def running(tmp_path: Path) -> Iterator[Running]:
 
 
 def client_threads() -> list[threading.Thread]:
+    """Those that have a client."""
     return [thread for thread in threading.enumerate() if thread.name.startswith("ClientThread-")]
+
+
+def no_thread_is_left() -> bool:
+    return not client_threads() and SPARE not in [thread.name for thread in threading.enumerate()]
 
 
 def paced_get(running: Running, peer: Peer, name: str, pause: float = 60) -> int:
@@ -61,7 +68,7 @@ def test_it_listens_as_soon_as_it_is_entered_and_on_the_port_that_it_names(tmp_p
         assert port > 0
         with Peer(server.address) as peer:
             peer.send(b"PING\n")
-            thread = threading.Thread(target=server.serve_forever, name="Listener")
+            thread = threading.Thread(target=server.serve_forever, name="Server")
             thread.start()
             assert peer.ok()["protocol"] == "CFS/1"
             server.shutdown()
@@ -332,7 +339,7 @@ def test_the_count_of_clients_is_right_however_they_come_and_go(running: Running
         thread.join()
     wait_until(lambda: running.server.registry.ping()["clients"] == 0)
     running.server.shutdown()
-    assert not client_threads()
+    assert no_thread_is_left()
 
 
 # --- shortages
@@ -362,7 +369,7 @@ def test_a_thread_that_cannot_start_is_a_busy_server_and_not_its_end(
     start = threading.Thread.start
 
     def no_thread(thread: threading.Thread) -> None:
-        if thread.name.startswith("ClientThread-"):
+        if thread.name == SPARE:
             raise RuntimeError("can't start new thread")
         start(thread)
 
@@ -373,6 +380,98 @@ def test_a_thread_that_cannot_start_is_a_busy_server_and_not_its_end(
     assert running.server.registry.ping()["clients"] == 0
     monkeypatch.setattr(threading.Thread, "start", start)
     assert running.talk(b"PING\n").startswith(b"OK")
+
+
+def test_a_lack_of_descriptors_is_said_once_however_long_it_lasts(
+    running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(server_module, "_BREATH", 0.001)
+    accept, tries = socket.socket.accept, iter(range(20))
+
+    def failing(sock: socket.socket) -> Any:
+        for _ in tries:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return accept(sock)
+
+    monkeypatch.setattr(socket.socket, "accept", failing)
+    assert running.talk(b"PING\n").startswith(b"OK")  # by an accept that had begun before
+    assert running.talk(b"PING\n").startswith(b"OK")
+    assert next(tries, None) is None
+    assert caplog.text.count("cannot accept a client") == 1
+
+
+@pytest.mark.parametrize("where", ["disk", "taking", "giving"])
+def test_whoever_has_to_wait_lets_another_wait_for_clients(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """One client whose thread stands still: the disk is slow, or the peer takes nothing, or gives nothing."""
+    waiting, go_on = threading.Event(), threading.Event()
+    (tmp_path / "small").write_bytes(b"small")
+    (tmp_path / "slow").write_bytes(bytes(30_000_000))
+    require_regular = Storage._require_regular
+
+    def slow_disk(storage: Storage, place: Any, name: str) -> Any:
+        if name == "slow":
+            waiting.set()
+            go_on.wait(10)
+        return require_regular(storage, place, name)
+
+    if where == "disk":
+        monkeypatch.setattr(Storage, "_require_regular", slow_disk)
+        monkeypatch.setattr(pagecache, "open_file", lambda *_: (None, 0.0))
+    with running.peer(receive_buffer=4096) as first:
+        if where == "giving":
+            first.send(b"GET sl")
+        else:
+            first.send(b"GET slow\n")
+            wait_until(waiting.is_set if where == "disk" else running.server.registry.live)
+        for _ in range(3):
+            assert running.talk(b"GET small\n").startswith(b"OK")
+        go_on.set()
+
+
+@pytest.mark.parametrize("flood", [b"\n" * 65536, b"GET {}\n" * 9000, b"PING\n" * 13000])
+def test_a_client_that_always_has_more_to_say_holds_up_nobody(running: Running, flood: bytes) -> None:
+    """Neither the threads that wait for clients, nor those that take turns."""
+    over, sent = threading.Event(), threading.Semaphore(0)
+
+    def talk_on() -> None:
+        with running.peer() as peer, contextlib.suppress(OSError):
+            peer.sock.settimeout(0.5)
+            while not over.is_set():
+                peer.send(flood)
+                sent.release()
+                with contextlib.suppress(TimeoutError, BlockingIOError):
+                    while not over.is_set() and len(peer.sock.recv(1 << 20, socket.MSG_DONTWAIT)):
+                        pass
+
+    talker = threading.Thread(target=talk_on)
+    talker.start()
+    try:
+        assert sent.acquire(timeout=10)
+        with running.peer() as peer:
+            begun = time.monotonic()
+            for _ in range(20):
+                peer.ask("PING")
+            assert time.monotonic() - begun < 4
+    finally:
+        over.set()
+        talker.join()
+
+
+def test_what_breaks_the_housekeeping_ends_the_server_and_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("a mistake")
+
+    monkeypatch.setattr(server_module, "_HOUSEKEEPING_SECONDS", 0.01)
+    with Storage(tmp_path) as storage, FileServer(storage) as server:
+        monkeypatch.setattr(server.registry, "end_waiting", broken)
+        with pytest.raises(KeyError):
+            server.serve_forever()
+        monkeypatch.undo()
+    assert no_thread_is_left()
 
 
 def test_a_session_that_fails_takes_nobody_with_it(
@@ -420,7 +519,7 @@ def test_idle_clients_are_told_and_let_go(running: Running) -> None:
         for peer in (silent, idle, typing, watcher):
             last = peer.rest().splitlines()
             assert parsed(last[-1])[1]["code"] == "shutting-down"
-        assert client_threads() == []
+        assert no_thread_is_left()
 
 
 def test_a_running_download_comes_to_its_end_within_the_grace(running: Running, tmp_path: Path) -> None:
@@ -433,7 +532,7 @@ def test_a_running_download_comes_to_its_end_within_the_grace(running: Running, 
         assert peer.err()["code"] == "shutting-down"
         stopper.join()
     assert running.events.ending(transfer_id).outcome == "complete"
-    assert client_threads() == []
+    assert no_thread_is_left()
 
 
 def test_a_running_upload_comes_to_its_end_within_the_grace(running: Running, tmp_path: Path) -> None:
@@ -499,7 +598,7 @@ def test_a_transfer_that_does_not_end_within_the_grace_is_aborted(tmp_path: Path
         ending = running.events.ending(transfer.id)
         assert (ending.outcome, ending.error) == ("aborted", "shutting-down")
         assert b"END" not in peer.rest()[-200:]
-        assert client_threads() == []
+        assert no_thread_is_left()
         assert not (tmp_path / "b").exists()
 
 
@@ -538,7 +637,7 @@ def test_a_client_that_reads_nothing_does_not_hold_it_up(running: Running, tmp_p
         running.server.shutdown(grace=1)
         assert time.monotonic() - begun < 6
         assert time.process_time() - busy < 0.7  # waiting costs nothing
-    assert client_threads() == []
+    assert no_thread_is_left()
 
 
 def test_after_it_nobody_is_let_in(running: Running) -> None:
@@ -567,7 +666,7 @@ def test_clients_that_come_meanwhile_are_turned_away_and_no_thread_is_missed(tmp
             running.events.wait_for_kind(ClientDisconnected)
             running.server.shutdown(grace=1)
             running.thread.join()
-            wait_until(lambda: client_threads() == [])
+            wait_until(no_thread_is_left)
             over.set()
             for thread in knockers:
                 thread.join()
@@ -599,6 +698,24 @@ def test_the_observer_hears_of_every_ending_before_shutdown_returns(running: Run
         running.server.shutdown(grace=0)
         assert len(running.events.of(TransferFinished)) == 20
         assert len(running.events.of(ClientDisconnected)) == 20
+
+
+def test_a_wait_for_clients_ends_by_itself_where_nothing_else_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "_ACCEPT_SECONDS", 0.02)
+    pause = threading.Event()
+    with run_server(tmp_path) as running:
+        for _ in range(5):
+            pause.wait(0.03)
+            with running.peer() as peer:
+                peer.send(b"QUIT\n")
+                assert peer.rest().startswith(b"OK")
+        monkeypatch.setattr(socket.socket, "shutdown", lambda *_: None)
+        begun = time.monotonic()
+        running.server.shutdown()
+        assert time.monotonic() - begun < 5
+    assert no_thread_is_left()
 
 
 def test_waits_are_cut_in_slices_where_a_system_wakes_none(

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fileserver import pagecache
 from fileserver import registry as registry_module
 from fileserver import session as session_module
 from fileserver.events import FileDeleted, FileHashed, FilePublished, TransferStarted, TransferVerified
@@ -732,6 +733,7 @@ def test_running_out_of_descriptors_is_internal_for_one_request_only(
     def no_descriptor(*args: Any, **kwargs: Any) -> Any:
         raise OSError(24, "Too many open files")
 
+    monkeypatch.setattr(pagecache, "_syscall", lambda *_: -1)
     monkeypatch.setattr(Storage, "folder", no_descriptor)
     refusal = peer.refusal(b"GET a\n")
     assert refusal["code"] == "internal"

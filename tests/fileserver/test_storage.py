@@ -17,23 +17,32 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fileserver import pagecache
+from fileserver import storage as storage_module
 from fileserver.partials import Partials
 from fileserver.protocol import ErrorReply
-from fileserver.storage import HAS_DIR_FD, PARTIALS, FolderError, Storage
+from fileserver.storage import HAS_DIR_FD, PARTIALS, FolderError, OpenFile, Storage
 from tests.servers import sha256
 
 needs_links = pytest.mark.skipif(sys.platform == "win32", reason="Windows lets few people make links")
 needs_fifo = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
 
 
-@pytest.fixture(params=[True, False], ids=["dir_fd", "paths"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
-    if request.param and not HAS_DIR_FD:
+@pytest.fixture(params=["at once", "dir_fd", "paths"])
+def storage(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Storage]:
+    if request.param != "paths" and not HAS_DIR_FD:
         pytest.skip("this system has no dir_fd")
+    if request.param == "at once" and pagecache._syscall is None:
+        pytest.skip("this system does not say what it has in memory")
+    if request.param == "dir_fd":
+        monkeypatch.setattr(pagecache, "_syscall", None)
     served = tmp_path / "served"
     served.mkdir()
     (tmp_path / "secret.txt").write_text("outside")
-    with Storage(served, use_dir_fd=request.param) as storage:
+    with Storage(served, use_dir_fd=request.param != "paths") as storage:
+        storage._is_quick = request.param == "at once"
         yield storage
 
 
@@ -114,6 +123,52 @@ def test_a_folder_is_not_a_file(storage: Storage) -> None:
     for method in (storage.open, storage.stat, storage.delete):
         assert code_of(lambda: method("folder")) == "not-a-file"  # noqa: B023
     assert (storage.root / "folder").is_dir()
+
+
+@pytest.mark.skipif(pagecache._syscall is None, reason="this system does not tell what it has in memory")
+class TestAtOnce:
+    """What is in memory is had at once, where the disk has proved to be one that can tell."""
+
+    @pytest.fixture
+    def storage(self, tmp_path: Path) -> Iterator[Storage]:
+        (tmp_path / "a").write_bytes(b"1")
+        with Storage(tmp_path) as storage:
+            yield storage
+
+    def waits(self, storage: Storage, name: str = "a") -> bool:
+        waits: list[int] = []
+        with storage.open(name, lambda: waits.append(1)):
+            return bool(waits)
+
+    def test_the_first_file_shows_that_the_others_need_not_be_waited_for(self, storage: Storage) -> None:
+        assert [self.waits(storage) for _ in range(3)] == [True, False, False]
+
+    def test_a_file_on_another_disk_shows_nothing(
+        self, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(OpenFile, "device", -1)
+        assert [self.waits(storage) for _ in range(3)] == [True, True, True]
+
+    def test_a_disk_that_cannot_tell_is_always_waited_for(
+        self, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pagecache, "can_tell", lambda fd: False)
+        assert [self.waits(storage) for _ in range(3)] == [True, True, True]
+
+    def test_where_something_looks_at_each_file_first_it_is_waited_for_from_then_on(
+        self, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert [self.waits(storage) for _ in range(2)] == [True, False]
+        monkeypatch.setattr(storage_module, "_QUICK", -1.0)
+        assert [self.waits(storage) for _ in range(5)] == [False, False, False, True, True]
+
+    def test_one_that_takes_longer_now_and_then_changes_nothing(
+        self, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert self.waits(storage)
+        for limit in [-1.0, -1.0, 60.0] * 3:
+            monkeypatch.setattr(storage_module, "_QUICK", limit)
+            assert not self.waits(storage)
 
 
 BAD_NAMES = [

@@ -321,8 +321,9 @@ def test_a_file_that_is_written_to_while_its_last_bytes_are_on_the_way_has_no_en
         assert running.events.ending(transfer.id).error == "changed"
 
 
+@pytest.mark.parametrize("is_cached", [True, False])
 def test_a_small_file_that_is_written_to_meanwhile_gets_changed_in_place_of_end(
-    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_cached: bool
 ) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"before")
@@ -333,7 +334,11 @@ def test_a_small_file_that_is_written_to_meanwhile_gets_changed_in_place_of_end(
         os.utime(path, (1, 1))
         return data
 
-    monkeypatch.setattr(OpenFile, "read_at", read_and_change)
+    if is_cached:
+        monkeypatch.setattr(OpenFile, "read_at_once", read_and_change)
+    else:
+        monkeypatch.setattr(OpenFile, "read_at_once", lambda *_: None)
+        monkeypatch.setattr(OpenFile, "read_at", read_and_change)
     with running.peer() as peer:
         peer.ask("GET", name="a")
         assert peer.read(6) == b"before"

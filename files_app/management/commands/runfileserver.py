@@ -151,7 +151,7 @@ def recording(recorder: Recorder, storage: Storage, server: FileServer) -> Itera
 
 @contextlib.contextmanager
 def listening(server: FileServer) -> Iterator[None]:
-    listener = threading.Thread(target=server.serve_forever, name="Listener")
+    listener = threading.Thread(target=server.serve_forever, name="Server")
     listener.start()
     try:
         yield
