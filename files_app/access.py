@@ -5,6 +5,7 @@ else gets in. What stands between "open on localhost" and "open to any web page 
 is here too: a change must come from our own page, or from no page at all.
 """
 
+import functools
 import hmac
 import ipaddress
 import socket
@@ -48,15 +49,23 @@ def authorize(token: str | None, host: str) -> Grant | None:
 
 def is_loopback(host: str) -> bool:
     """Whether ``host``, an address or a name, means this machine and nobody else."""
-    try:
-        return ipaddress.ip_address(host.strip("[]").partition("%")[0]).is_loopback
-    except ValueError:
-        pass
+    known = _is_loopback_address(host)
+    if known is not None:
+        return known
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):  # the latter for what cannot be a name at all
         return False
     return bool(found) and all(ipaddress.ip_address(str(entry[4][0])).is_loopback for entry in found)
+
+
+@functools.lru_cache(1024)  # to read one takes longer than to open a file, and each client has one
+def _is_loopback_address(host: str) -> bool | None:
+    """``None`` for what is no address, but a name perhaps."""
+    try:
+        return ipaddress.ip_address(host.strip("[]").partition("%")[0]).is_loopback
+    except ValueError:
+        return None
 
 
 def require_loopback(host: str, setting: str) -> None:

@@ -1,7 +1,7 @@
 """An observer that nobody waits for: what it is told it hears a moment later, in a thread of its own.
 
 A line on the console takes longer than the bytes of a small file; and each line written by a client's own
-thread lets the others go first.
+thread lets the others go first. Nobody reads thousands of lines a second either: what is too much is counted.
 """
 
 import logging
@@ -12,20 +12,27 @@ from fileserver.events import Event, Observer
 
 log = logging.getLogger(__name__)
 
-REST = 0.05  # seconds in which events gather
+MOST = 500  # events that may wait, and that are told in about a second
+REST = 0.05  # seconds in which events gather, at least
 
 
 class Aside:
-    """A context manager; at its end everything has been told."""
+    """A context manager; at its end all that waits has been told."""
 
     def __init__(self, observer: Observer, name: str) -> None:
         self._observer = observer
         self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name)
         self._ending = threading.Event()
+        self._lock = threading.Lock()
+        self._left_out = 0
 
     def __call__(self, event: Event) -> None:
-        self._queue.put(event)
+        if self._queue.qsize() < MOST:
+            self._queue.put(event)
+        else:
+            with self._lock:
+                self._left_out += 1
 
     def __enter__(self) -> "Aside":
         self._thread.start()
@@ -37,10 +44,24 @@ class Aside:
         self._thread.join()
 
     def _run(self) -> None:
+        count = 0
         while (event := self._queue.get()) is not None:
-            try:
-                self._observer(event)
-            except Exception:
-                log.exception("not told: %r", event)
+            self._tell(event)
+            count += 1
             if self._queue.empty():
-                self._ending.wait(REST)
+                self._tell_of_the_rest()
+                self._ending.wait(max(REST, count / MOST))
+                count = 0
+        self._tell_of_the_rest()
+
+    def _tell(self, event: Event) -> None:
+        try:
+            self._observer(event)
+        except Exception:
+            log.exception("not told: %r", event)
+
+    def _tell_of_the_rest(self) -> None:
+        with self._lock:
+            count, self._left_out = self._left_out, 0
+        if count:
+            log.info("%d events were not told here: too many at once", count)

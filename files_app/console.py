@@ -2,8 +2,6 @@
 
 import functools
 import logging
-import time
-from collections.abc import Callable
 
 from django.template.defaultfilters import filesizeformat
 
@@ -12,40 +10,16 @@ from fileserver.names import shown
 
 log = logging.getLogger("files_app.console")
 size_text = functools.lru_cache(1024)(filesizeformat)  # 20 µs each, twice for a transfer that takes 100
-
-
-MOST_LINES = 500  # in a second: nobody reads more, and the history has it all
+MOST_LABELS = 10_000  # of transfers whose end may still come, or was one event too many for the console
 
 
 class Console:
-    """Names each transfer as ``7 download 'notes.txt'``, so that its lines can be found again."""
+    """Names each transfer as ``download 7 of 'notes.txt'``, so that its lines can be found again."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._labels: dict[int, str] = {}
-        self._second = 0.0  # the beginning of the one that is counted
-        self._lines = 0
-        self._left_out = 0
 
     def __call__(self, event: events.Event) -> None:
-        if self._is_too_much():
-            self._left_out += 1
-            if isinstance(event, events.TransferFinished):
-                self._labels.pop(event.id, None)
-            return
-        if self._left_out:
-            log.info("%d events were not told here: too many at once", self._left_out)
-            self._left_out = 0
-        self._tell(event)
-
-    def _is_too_much(self) -> bool:
-        now = self._clock()
-        if now - self._second >= 1.0:
-            self._second, self._lines = now, 0
-        self._lines += 1
-        return self._lines > MOST_LINES
-
-    def _tell(self, event: events.Event) -> None:
         match event:
             case events.ClientConnected():
                 log.info("%s: %s connected", event.thread, event.client)
@@ -54,12 +28,11 @@ class Console:
             case events.ClientDisconnected():
                 log.info("%s: %s left", event.thread, event.client)
             case events.TransferStarted():
-                self._labels[event.id] = (
-                    f"{event.thread}: {event.direction} {event.id} of {shown(event.name)}"
-                )
+                label = f"{event.thread}: {event.direction} {event.id} of {shown(event.name)}"
+                self._keep(event.id, label)
                 log.info(
                     "%s started for %s, %s%s",
-                    self._labels[event.id],
+                    label,
                     event.client,
                     size_text(event.length),
                     f" at {event.pace}" if event.pace else "",
@@ -73,6 +46,11 @@ class Console:
                 size, word = size_text(event.done), f" ({event.error})" if event.error else ""
                 log.info("%s: %s%s, %s in %.2f s", label, event.outcome, word, size, event.seconds)
 
+    def _keep(self, key: int, label: str) -> None:
+        self._labels[key] = label
+        if len(self._labels) > MOST_LABELS:
+            del self._labels[next(iter(self._labels))]
+
     def _label(self, event: events.TransferProgressed | events.TransferFinished) -> str:
-        # Its beginning may have been one line too many.
+        # Its beginning may have been one event too many.
         return self._labels.get(event.id) or f"transfer {event.id} of {shown(event.name)}"

@@ -1,7 +1,7 @@
 """What can be had, and what was moved."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import NamedTuple
 from urllib.parse import quote
 
 from django.db import models
@@ -97,6 +97,32 @@ def url_of(name: str) -> str:
     return reverse("index") + "files/" + quote(name, safe="/")
 
 
+class Record(NamedTuple):
+    """A row of the history on its way into the database: a value for every column but the key.
+
+    Moments are in Unix seconds.
+    """
+
+    name: str
+    file_id: int | None
+    direction: str
+    size: int
+    offset: int
+    length: int
+    done: int
+    client: str
+    user: str
+    via: str
+    thread: str
+    pace: str
+    upload: str
+    started_at: float
+    finished_at: float | None
+    outcome: str
+    error: str
+    verified: bool | None
+
+
 class TransferQuerySet(models.QuerySet["Transfer"]):
     def newest(self) -> "TransferQuerySet":
         return self.order_by("-started_at", "-pk")
@@ -112,10 +138,9 @@ class TransferQuerySet(models.QuerySet["Transfer"]):
         )
         return self.filter(*words, **{field: value for field, value in exact.items() if value})
 
-    def record(self, rows: list[dict[str, Any]]) -> list[int]:
-        """Insert ``rows``, each with a value for every column but the key; their keys."""
-        columns = [field.attname for field in Transfer._meta.concrete_fields if not field.primary_key]
-        return bulk.insert(Transfer, columns, [[row[column] for column in columns] for row in rows])
+    def record(self, rows: list[Record]) -> list[int]:
+        """Insert ``rows``; their keys."""
+        return bulk.insert(Transfer, Record._fields, rows)
 
     def close_interrupted(self) -> int:
         """Give an ending to what a server that died left running; how many there were."""
@@ -143,7 +168,14 @@ class Transfer(models.Model):
         INTERRUPTED = "interrupted"
 
     name = models.CharField(max_length=1024)
-    file = models.ForeignKey(File, null=True, blank=True, on_delete=models.SET_NULL, related_name="transfers")
+    file = models.ForeignKey(
+        File,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="transfers",
+        db_index=False,  # one of those below begins with it
+    )
     direction = models.CharField(max_length=8, choices=Direction)
     size = models.BigIntegerField(help_text="bytes of the whole file")
     offset = models.BigIntegerField(default=0, help_text="where it began")

@@ -18,7 +18,7 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError, connections, transaction
 
-from files_app.models import File, Transfer
+from files_app.models import File, Record, Transfer
 from fileserver import events
 
 log = logging.getLogger(__name__)
@@ -184,26 +184,52 @@ class _Batch:
 
     def _insert(self) -> None:
         """Rows of what began in this batch; what also ended in it is written once, with its ending."""
-        endings = {event.id: event for event in self._ended}
         names = {event.name for event in self._started} | {event.name for event in self._ended}
         self._files = dict(File.objects.filter(name__in=names).values_list("name", "pk")) if names else {}
         known = self._rows_of_uploads()
-        states: dict[int | str, dict[str, Any]] = {}  # of each row; all tries of an upload are one
+        endings = {event.id: event for event in self._ended}
+        states: dict[int | str, Record] = {}  # of each row; all tries of an upload are one
         for event in self._started:
-            state = states.setdefault(event.upload or event.id, _blank(event))
-            state |= _beginning(event) | {"file_id": self._files.get(event.name)}
-            if event.id in endings:
-                state |= self._ending(endings[event.id])
+            key = event.upload or event.id
+            begun = states[key].started_at if event.upload and key in states else event.at
+            states[key] = self._record(event, endings.get(event.id), begun)
         rows: dict[int | str, int] = {key: row.pk for key, row in known.items()}
         new = [key for key in states if key not in rows]
         rows |= zip(new, Transfer.objects.record([states[key] for key in new]), strict=True)
         self._new = {event.id: rows[event.upload or event.id] for event in self._started}
         self._reopen(known, states)
 
-    def _reopen(self, known: dict[str, Transfer], states: dict[int | str, dict[str, Any]]) -> None:
+    def _record(
+        self, event: events.TransferStarted, ending: events.TransferFinished | None, begun: float
+    ) -> Record:
+        name = (ending or event).name
+        return Record(
+            name,
+            self._files.get(name),
+            event.direction,
+            event.size,
+            event.offset,
+            event.length,
+            (ending or event).done,
+            event.client[:100],
+            (event.user or "")[:150],
+            event.via,
+            event.thread,
+            event.pace,
+            event.upload,
+            begun,
+            ending.at if ending else None,
+            ending.outcome if ending else "running",
+            ending.error if ending else "",
+            ending.verified if ending else None,
+        )
+
+    def _reopen(self, known: dict[str, Transfer], states: dict[int | str, Record]) -> None:
         for upload, row in known.items():
-            for field, value in states[upload].items():
-                setattr(row, field, value)
+            state = states[upload]
+            for field in STATE:
+                setattr(row, field, getattr(state, field))
+            row.finished_at = None if state.finished_at is None else _moment(state.finished_at)
         self._reopened = {row.pk for row in known.values()}
         if known:
             Transfer.objects.bulk_update(known.values(), STATE, batch_size=100)
@@ -220,7 +246,15 @@ class _Batch:
             pk = self._ended_rows[event.id] = self._live_row(event.id)
             # An ending that is older than a new beginning of the same upload says nothing any more.
             if event.id not in self._new and pk not in self._reopened:
-                Transfer.objects.filter(pk=pk, finished_at=None).update(**self._ending(event))
+                Transfer.objects.filter(pk=pk, finished_at=None).update(
+                    name=event.name,
+                    file_id=self._files.get(event.name),
+                    done=event.done,
+                    outcome=event.outcome,
+                    error=event.error,
+                    verified=event.verified,
+                    finished_at=_moment(event.at),
+                )
         for receipt in self._verified:
             verdict: dict[str, Any] = {"verified": receipt.verified}
             if not receipt.verified:
@@ -247,17 +281,6 @@ class _Batch:
         while len(recorder._ended_rows) > REMEMBERED:
             recorder._ended_rows.popitem(last=False)
 
-    def _ending(self, event: events.TransferFinished) -> dict[str, Any]:
-        return {
-            "name": event.name,
-            "file_id": self._files.get(event.name),
-            "done": event.done,
-            "outcome": event.outcome,
-            "error": event.error,
-            "verified": event.verified,
-            "finished_at": datetime.fromtimestamp(event.at, UTC),
-        }
-
     def _write_progress(self) -> None:
         """Now and then, so that a row closed after a crash says about how much had moved."""
         recorder, now = self._recorder, time.monotonic()
@@ -273,31 +296,21 @@ class _Batch:
         recorder._progress.clear()
 
 
-def _blank(event: events.TransferStarted) -> dict[str, Any]:
-    """What a new row says that a later try of the same upload does not change."""
-    return {"started_at": datetime.fromtimestamp(event.at, UTC), "verified": None}
-
-
-def _beginning(event: events.TransferStarted) -> dict[str, Any]:
-    """What a beginning says of its row, for the first time or again."""
-    return {
-        "name": event.name,
-        "direction": event.direction,
-        "size": event.size,
-        "offset": event.offset,
-        "length": event.length,
-        "done": event.done,
-        "client": event.client[:100],
-        "user": (event.user or "")[:150],
-        "via": event.via,
-        "thread": event.thread,
-        "pace": event.pace,
-        "upload": event.upload,
-        "outcome": Transfer.Outcome.RUNNING,
-        "error": "",
-        "finished_at": None,
-    }
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 # The fields that change when an upload goes on, or ends.
-STATE = ("name", "file", "done", "client", "user", "via", "thread", "pace", "outcome", "error", "finished_at")
+STATE = (
+    "name",
+    "file_id",
+    "done",
+    "client",
+    "user",
+    "via",
+    "thread",
+    "pace",
+    "outcome",
+    "error",
+    "finished_at",
+)

@@ -64,7 +64,7 @@ def recent(request: HttpRequest) -> HttpResponse:
 def _files_context(request: HttpRequest) -> dict[str, Any]:
     query, sort = request.GET.get("q", "").strip(), request.GET.get("sort", "name")
     files = File.objects.matching(query).sorted_by(sort).with_downloads()
-    totals = File.objects.aggregate(total=Count("pk"), total_size=Coalesce(Sum("size"), 0))
+    totals = File.objects.aggregate(total=Count("*"), total_size=Coalesce(Sum("size"), 0))
     return {
         "page": _page(request, files, None if query else totals["total"]),
         "query": query,

@@ -5,8 +5,10 @@ import threading
 
 import pytest
 
+from files_app import aside as module
 from files_app.aside import Aside
 from fileserver.events import ClientRefused, Event
+from tests.servers import wait_until
 
 
 def event(number: int) -> Event:
@@ -16,9 +18,43 @@ def event(number: int) -> Event:
 def test_everything_is_told_in_order_by_the_end() -> None:
     told: list[Event] = []
     with Aside(told.append, "Teller") as aside:
-        for number in range(1000):
+        for number in range(400):
             aside(event(number))
-    assert told == [event(number) for number in range(1000)]
+    assert told == [event(number) for number in range(400)]
+
+
+def test_more_than_anybody_reads_is_counted_and_not_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "MOST", 3)
+    told: list[Event] = []
+    busy, go_on = threading.Event(), threading.Event()
+
+    def observe(event: Event) -> None:
+        told.append(event)
+        busy.set()
+        go_on.wait(10)
+
+    caplog.set_level(logging.INFO, module.__name__)
+    with Aside(observe, "Teller") as aside:
+        aside(event(0))
+        assert busy.wait(10)
+        for number in range(1, 10):
+            aside(event(number))
+        go_on.set()
+    assert told == [event(number) for number in range(4)]
+    assert caplog.messages == ["6 events were not told here: too many at once"]
+
+
+def test_after_much_there_is_a_longer_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    rests: list[float] = []
+    aside = Aside(lambda event: None, "Teller")
+    aside._ending.wait = rests.append  # type: ignore[assignment, method-assign]
+    for number in range(250):
+        aside(event(number))
+    with aside:
+        wait_until(lambda: rests)
+    assert rests == [0.5]
 
 
 def test_it_is_told_without_waiting_for_the_end_in_the_thread_of_that_name() -> None:

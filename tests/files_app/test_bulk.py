@@ -6,33 +6,54 @@ import pytest
 from django.db import connection
 
 from files_app import bulk
-from files_app.models import COLUMNS, File
+from files_app.models import COLUMNS, File, Record, Transfer
 
 pytestmark = pytest.mark.usefixtures("database")
 
+RECORD = Record(
+    name="ä'\"\\%s.txt",
+    file_id=None,
+    direction="download",
+    size=2**63 - 1,
+    offset=0,
+    length=1,
+    done=1,
+    client="c",
+    user="",
+    via="tcp",
+    thread="t",
+    pace="",
+    upload="",
+    started_at=1.0,
+    finished_at=None,
+    outcome="running",
+    error="",
+    verified=True,
+)
 NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
 
-def row(name: str, size: int = 1) -> list[object]:
-    return [name, size, NOW, "etag", "", "text/plain", NOW, ""]
+def row(name: str, size: int = 1, now: object = NOW.timestamp()) -> list[object]:
+    return [name, size, now, "etag", "", "text/plain", now, ""]
 
 
-@pytest.fixture(params=["all at once", "one by one"])
+@pytest.fixture(params=["by SQLite", "by others"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a database that tells the keys of many rows, and with one that does not."""
-    if request.param == "one by one":
-        monkeypatch.setattr(type(connection.features), "can_return_rows_from_bulk_insert", False)
+    """In SQLite's own way, and in that of other databases, which this SQLite knows too."""
+    if request.param == "by others":
+        monkeypatch.setattr(connection, "vendor", "other")
 
 
 @pytest.mark.usefixtures("way")
-@pytest.mark.parametrize("count", [0, 1, 500])
+@pytest.mark.parametrize("count", [0, 1, 500, 1111])
 def test_each_row_gets_the_key_that_is_told(count: int) -> None:
-    names = [f"{number * 7 % 501} ä'\"%s.txt" for number in range(count)]
+    names = [f"{number * 7 % 1117} ä'\"%s.txt" for number in range(count)]
     keys = bulk.insert(File, COLUMNS, [row(name) for name in names])
     assert [File.objects.get(pk=key).name for key in keys] == names
     assert File.objects.count() == count
 
 
+@pytest.mark.usefixtures("way")
 def test_the_values_are_those_that_django_would_write() -> None:
     (key,) = bulk.insert(File, COLUMNS, [row("a.txt", 1 << 40)])
     written = File.objects.get(pk=key)
@@ -46,6 +67,23 @@ def test_the_values_are_those_that_django_would_write() -> None:
 
 def test_what_is_there_already_is_written_over_and_keeps_its_key() -> None:
     (key,) = bulk.insert(File, COLUMNS, [row("a.txt")])
-    bulk.upsert(File, COLUMNS, [row("a.txt", 2), row("b.txt", 3)], unique="name")
+    bulk.upsert(File, COLUMNS, [row("a.txt", 2, NOW), row("b.txt", 3, NOW)], unique="name")
     assert dict(File.objects.values_list("name", "size")) == {"a.txt": 2, "b.txt": 3}
     assert File.objects.get(name="a.txt").pk == key
+
+
+@pytest.mark.usefixtures("way")
+def test_every_moment_is_the_one_that_python_has_and_none_stays_none() -> None:
+    moments = [0.0, 0.5, 1763800000.000001, 1763800000.999999, 1763800000.9999999, 4102444799.25]
+    records = [RECORD._replace(started_at=moment, finished_at=moment) for moment in moments]
+    keys = Transfer.objects.record([*records, RECORD])
+    written = [Transfer.objects.get(pk=key) for key in keys]
+    expected = [datetime.fromtimestamp(moment, UTC) for moment in moments]
+    assert [row.started_at for row in written[:-1]] == expected
+    assert [row.finished_at for row in written] == [*expected, None]
+    assert (written[0].verified, written[0].size, written[0].name) == (True, RECORD.size, RECORD.name)
+
+
+def test_few_numbers_of_rows_make_a_statement() -> None:
+    assert {bulk._power_of_two(count) for count in range(1, 513)} == {1 << power for power in range(10)}
+    assert all(count / 2 < bulk._power_of_two(count) <= count for count in range(1, 513))

@@ -1,5 +1,6 @@
 """What ``runfileserver`` says on the console."""
 
+import dataclasses
 import logging
 
 import pytest
@@ -93,42 +94,21 @@ def test_what_others_tell_is_not_told_twice(event: events.Event, said: pytest.Lo
     assert said.messages == []
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_more_lines_than_anybody_reads_are_counted_and_not_told(
-    said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(console_module, "MOST_LINES", 3)
-    clock = Clock()
-    console = Console(clock)
-    for number in range(5):
-        console(events.ClientConnected(f"127.0.0.1:{number}", "ClientThread-3"))
-    assert len(said.messages) == 3
-    clock.now += 1.0
-    console(events.ClientConnected("127.0.0.1:9", "ClientThread-9"))
-    assert said.messages[3:] == [
-        "2 events were not told here: too many at once",
-        "ClientThread-9: 127.0.0.1:9 connected",
-    ]
-
-
 def test_a_transfer_whose_beginning_was_not_told_still_has_its_end_told(
-    said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    said: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(console_module, "MOST_LINES", 0)
-    clock = Clock()
-    console = Console(clock)
-    console(STARTED)
-    monkeypatch.setattr(console_module, "MOST_LINES", 3)
-    clock.now += 1.0
+    console = Console()
     console(events.TransferProgressed(7, "notes.txt", 1024, 2048, paced=True))
     console(events.TransferFinished(7, "notes.txt", 2048, "complete", "", None, 0.4, 0.0))
-    assert [message.replace("\xa0", " ") for message in said.messages[1:]] == [
+    assert [message.replace("\xa0", " ") for message in said.messages] == [
         "transfer 7 of 'notes.txt': 50% (1.0 KB)",
         "transfer 7 of 'notes.txt': complete, 2.0 KB in 0.40 s",
     ]
+
+
+def test_labels_of_transfers_whose_end_is_never_told_do_not_gather(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console_module, "MOST_LABELS", 3)
+    console = Console()
+    for number in range(10):
+        console(dataclasses.replace(STARTED, id=number))
+    assert list(console._labels) == [7, 8, 9]

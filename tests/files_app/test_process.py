@@ -1,5 +1,6 @@
 """The limits of the process fit the number of clients, as far as the system allows."""
 
+import gc
 import logging
 import sys
 from collections.abc import Iterator
@@ -14,9 +15,12 @@ resource = pytest.importorskip("resource")
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
     limits, interval = resource.getrlimit(resource.RLIMIT_NOFILE), sys.getswitchinterval()
+    threshold = gc.get_threshold()
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     sys.setswitchinterval(interval)
+    gc.set_threshold(*threshold)
+    gc.unfreeze()
 
 
 def test_a_process_for_many_clients_may_open_as_many_files_as_they_need() -> None:
@@ -61,3 +65,10 @@ def test_a_system_that_refuses_is_no_reason_not_to_start(
 def test_threads_ask_for_the_interpreter_less_often() -> None:
     process.prepare_for(clients=1)
     assert sys.getswitchinterval() == pytest.approx(process.SWITCH_INTERVAL)
+
+
+def test_what_is_there_from_the_start_is_not_looked_at_for_garbage_and_what_comes_is() -> None:
+    process.prepare_for(clients=1)
+    assert gc.get_freeze_count() > 1000
+    assert gc.isenabled()
+    assert gc.get_threshold()[0] == process.GARBAGE_THRESHOLD
