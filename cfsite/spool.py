@@ -3,8 +3,11 @@
 To remove a gibibyte takes a disk a tenth of a second, in which no other page would be answered.
 """
 
+import os
 import threading
 from typing import Any
+
+LONG = 1 << 20  # bytes that are worth a thread
 
 
 class Spool:
@@ -17,4 +20,12 @@ class Spool:
         return getattr(self._file, name)
 
     def close(self) -> None:
-        threading.Thread(target=self._file.close, name="Spool").start()
+        if self._file.closed:
+            return
+        if self._file.seek(0, os.SEEK_END) >= LONG:
+            try:
+                threading.Thread(target=self._file.close, name="Spool").start()
+                return
+            except RuntimeError:  # no more threads are to be had, or the program is ending
+                pass
+        self._file.close()

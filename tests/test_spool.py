@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 import threading
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from cfsite.asgi import Handler
 from cfsite.exchange import FlowRequest
-from cfsite.spool import Spool
+from cfsite.spool import LONG, Spool
 from tests.servers import wait_until
 
 
@@ -25,16 +26,35 @@ class SlowToClose(io.BytesIO):
         super().close()
 
 
-def test_nobody_waits_until_a_spool_is_closed() -> None:
+def test_nobody_waits_until_a_long_spool_is_closed() -> None:
     file = SlowToClose()
     spool = Spool(file)
-    spool.write(b"abc")
-    spool.seek(0)
+    spool.write(bytes(LONG - 3) + b"abc")
+    spool.seek(-3, os.SEEK_END)
     assert spool.read() == b"abc"
     spool.close()
     assert not file.closed
     file.may_close.set()
     wait_until(lambda: file.closed)
+    spool.close()  # may be called again
+
+
+@pytest.mark.parametrize("size", [0, LONG - 1])
+def test_a_short_one_is_closed_without_a_thread(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading.Thread, "start", None)
+    spool = Spool(io.BytesIO(bytes(size)))
+    spool.close()
+    assert spool.closed
+
+
+def test_where_there_is_no_thread_it_is_closed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    spool = Spool(io.BytesIO(bytes(LONG)))
+    spool.close()
+    assert spool.closed
 
 
 @pytest.mark.parametrize(
