@@ -109,7 +109,8 @@ def slow_motion(bench: Bench) -> Result:
     size, ideal = pieces * SLOW_MOTION.chunk, (pieces - 1) * SLOW_MOTION.pause
     request = json.dumps({"name": "slow.bin", "pace": SLOW_MOTION.as_json()})
     at_once = {"connections": count, "requests": count, "length": size}
-    with fresh(bench, MAX_CLIENTS=count + 10) as server:
+    # Those of one round may not all have left when those of the next one come.
+    with fresh(bench, MAX_CLIENTS=2 * count + 10) as server:
         random_file(server.files / "slow.bin", size)
         runs, durations = [], []
         for number in range(bench.rounds):
