@@ -13,12 +13,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from django.db import InterfaceError, OperationalError, connections, transaction
 
-from files_app.models import File, Record, Transfer
+from files_app.models import File, Record, Transfer, moment
 from fileserver import events
 
 log = logging.getLogger(__name__)
@@ -229,7 +228,7 @@ class _Batch:
             state = states[upload]
             for field in STATE:
                 setattr(row, field, getattr(state, field))
-            row.finished_at = None if state.finished_at is None else _moment(state.finished_at)
+            row.finished_at = None if state.finished_at is None else moment(state.finished_at)
         self._reopened = {row.pk for row in known.values()}
         if known:
             Transfer.objects.bulk_update(known.values(), STATE, batch_size=100)
@@ -253,7 +252,7 @@ class _Batch:
                     outcome=event.outcome,
                     error=event.error,
                     verified=event.verified,
-                    finished_at=_moment(event.at),
+                    finished_at=moment(event.at),
                 )
         for receipt in self._verified:
             verdict: dict[str, Any] = {"verified": receipt.verified}
@@ -294,10 +293,6 @@ class _Batch:
         ]
         Transfer.objects.bulk_update(rows, ["done"], batch_size=200)
         recorder._progress.clear()
-
-
-def _moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
 
 
 # The fields that change when an upload goes on, or ends.

@@ -250,14 +250,12 @@ class Verb:
             raise ErrorReply("bad-request", f"{name} has no field {shown(min(unknown), 40)}.")
         values = {}
         for key, rule in self.fields.items():
-            if key not in given:
-                if rule.required:
-                    raise ErrorReply("bad-request", f"{name} needs the field '{key}'; HELP shows how.")
-                values[key] = rule.default
-            elif given[key] is None and rule.default is None and not rule.required:
-                values[key] = None
-            else:
+            if key in given and (given[key] is not None or rule.default is not None or rule.required):
                 values[key] = rule.read(key, given[key])
+            elif rule.required:
+                raise ErrorReply("bad-request", f"{name} needs the field '{key}'; HELP shows how.")
+            else:
+                values[key] = rule.default
         if self.one_of and sum(values[key] is not None for key in self.one_of) != 1:
             raise ErrorReply(
                 "bad-request", f"{name} needs either {' or '.join(self.one_of)}; HELP shows how."
@@ -267,13 +265,6 @@ class Verb:
 
 # Only the site, which proves itself with its own token, may speak for somebody else.
 RELAY_FIELDS = {"client": Field(_text), "user": Field(_text), "via": Field(_choice("web"))}
-
-
-def speaks_for_others(fields: Fields) -> bool:
-    """Whether any of the ``RELAY_FIELDS`` is given."""
-    return any(fields.get(name) is not None for name in RELAY_FIELDS)
-
-
 _NAME = Field(_text, required=True)
 _ID = Field(_count, required=True)
 

@@ -124,7 +124,8 @@ class Session(Intake, StraightDownloads):
         if right and right not in self.grant.rights:
             code = "denied" if self.grant.user else "auth-required"
             raise ErrorReply(code, f"{request.verb} needs the right '{right}'.")
-        if protocol.speaks_for_others(request.fields) and not self.grant.relay:
+        speaks_for_others = any(request.fields.get(name) is not None for name in protocol.RELAY_FIELDS)
+        if speaks_for_others and not self.grant.relay:
             raise ErrorReply("denied", "Only the site may speak for somebody else (client, user, via).")
         getattr(self, "do_" + request.verb.lower())(request.fields)
 
