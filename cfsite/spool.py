@@ -15,12 +15,15 @@ class Spool:
 
     def __init__(self, file: Any) -> None:
         self._file = file
+        self._open = (
+            threading.Lock()
+        )  # taken by the first who closes: Django and Twisted do it more than once
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
 
     def close(self) -> None:
-        if self._file.closed:
+        if not self._open.acquire(blocking=False):
             return
         if self._file.seek(0, os.SEEK_END) >= LONG:
             try:

@@ -33,6 +33,7 @@ def test_nobody_waits_until_a_long_spool_is_closed() -> None:
     spool.seek(-3, os.SEEK_END)
     assert spool.read() == b"abc"
     spool.close()
+    spool.close()  # while it is being closed
     assert not file.closed
     file.may_close.set()
     wait_until(lambda: file.closed)
