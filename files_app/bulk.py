@@ -3,8 +3,9 @@ makes an object of each row and asks each of its fields how to write itself. Tha
 is first served, and when transfers end by the thousand.
 """
 
+import functools
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
@@ -18,7 +19,7 @@ Row = Sequence[Any]  # values in the order of the columns
 def upsert(model: type[models.Model], columns: Sequence[str], rows: Sequence[Row], unique: str) -> None:
     """Insert ``rows``, or write them over those that have the same ``unique`` column."""
     quote = connection.ops.quote_name
-    sql = f"{_insert_into(model, columns)} VALUES {_places(columns)} "
+    sql = f"{_insert_into(model, columns)} VALUES {_places(len(columns))} "
     sql += f"ON CONFLICT ({quote(unique)}) DO UPDATE SET "
     sql += ", ".join(f"{quote(column)} = excluded.{quote(column)}" for column in columns)
     with connection.cursor() as cursor:
@@ -28,14 +29,16 @@ def upsert(model: type[models.Model], columns: Sequence[str], rows: Sequence[Row
 def insert(model: type[models.Model], columns: Sequence[str], rows: Sequence[Row]) -> list[int]:
     """Insert ``rows``, with moments in Unix seconds; their keys, which are in a column ``id``, in the same
     order. To be called in a transaction: it may take several statements."""
-    adapted = _moments_adapted(model, columns)
     insert_some = _insert_into_sqlite if connection.vendor == "sqlite" else _insert_and_ask
+    adapted = _sqlite_moment if connection.vendor == "sqlite" and connection.timezone is UTC else _moment
     most = min(MOST_ROWS, _most_parameters() // len(columns))
     keys: list[int] = []
     while len(keys) < len(rows):
         count = _power_of_two(min(most, len(rows) - len(keys)))
-        some = [adapted(row) for row in rows[len(keys) : len(keys) + count]]
-        keys += insert_some(_insert_into(model, columns), some)
+        values = list(chain.from_iterable(rows[len(keys) : len(keys) + count]))
+        for place in _places_of_moments(model, columns):
+            values[place :: len(columns)] = map(adapted, values[place :: len(columns)])
+        keys += insert_some(_insert_into(model, columns), values, len(columns))
     return keys
 
 
@@ -52,45 +55,46 @@ def _most_parameters() -> int:
     return connection.features.max_query_params or 10_000
 
 
-def _insert_into_sqlite(insert: str, rows: Sequence[Row]) -> list[int]:
+def _insert_into_sqlite(insert: str, values: list[Any], width: int) -> list[int]:
     """Django's cursor would look at each place for a value anew, and to tell the keys SQLite would come back
     with each: every time the threads that move bytes would go first. In a transaction nobody else can write,
     so the keys follow one another.
     """
-    places = f"({', '.join('?' * len(rows[0]))})"
-    sql = f"{insert} VALUES {', '.join([places] * len(rows))}"
+    count = len(values) // width
+    sql = f"{insert} VALUES {', '.join([_places(width, '?')] * count)}"
     with connection.wrap_database_errors:
-        last = connection.connection.execute(sql, list(chain.from_iterable(rows))).lastrowid
-    return list(range(last - len(rows) + 1, last + 1))
+        last = connection.connection.execute(sql, values).lastrowid
+    return list(range(last - count + 1, last + 1))
 
 
-def _insert_and_ask(insert: str, rows: Sequence[Row]) -> list[int]:
-    sql = f"{insert} VALUES {', '.join([_places(rows[0])] * len(rows))} RETURNING id"
+def _insert_and_ask(insert: str, values: list[Any], width: int) -> list[int]:
+    sql = f"{insert} VALUES {', '.join([_places(width)] * (len(values) // width))} RETURNING id"
     with connection.cursor() as cursor:
-        cursor.execute(sql, list(chain.from_iterable(rows)))
+        cursor.execute(sql, values)
         return [key for (key,) in cursor.fetchall()]
 
 
-def _moments_adapted(model: type[models.Model], columns: Sequence[str]) -> Callable[[Row], Row]:
-    """What makes of a row with Unix seconds one with what the database takes for a moment."""
-    places = [
-        number
-        for number, column in enumerate(columns)
-        if isinstance(model._meta.get_field(column), models.DateTimeField)
-    ]
-    utc_text = connection.vendor == "sqlite" and connection.timezone is UTC
+def _places_of_moments(model: type[models.Model], columns: Sequence[str]) -> list[int]:
+    fields = map(model._meta.get_field, columns)
+    return [place for place, field in enumerate(fields) if isinstance(field, models.DateTimeField)]
 
-    def adapted(row: Row) -> Row:
-        values = list(row)
-        for place in places:
-            if values[place] is not None:
-                moment = datetime.fromtimestamp(values[place], UTC)
-                # Django does the same in four times the time.
-                values[place] = str(moment)[: -len("+00:00")] if utc_text else date(moment)
-        return values
 
-    date = connection.ops.adapt_datetimefield_value
-    return adapted
+def _moment(at: float | None) -> Any:
+    """``at``, in Unix seconds, as the database takes it."""
+    return None if at is None else connection.ops.adapt_datetimefield_value(datetime.fromtimestamp(at, UTC))
+
+
+def _sqlite_moment(at: float | None) -> str | None:
+    """The same in a tenth of the time."""
+    if at is None:
+        return None
+    second, micro = divmod(round(at * 1e6), 1_000_000)
+    return f"{_sqlite_second(second)}.{micro:06}" if micro else _sqlite_second(second)
+
+
+@functools.lru_cache(16)  # transfers that end by the thousand share them
+def _sqlite_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _insert_into(model: type[models.Model], columns: Sequence[str]) -> str:
@@ -98,8 +102,8 @@ def _insert_into(model: type[models.Model], columns: Sequence[str]) -> str:
     return f"INSERT INTO {quote(model._meta.db_table)} ({', '.join(map(quote, columns))})"
 
 
-def _places(columns: Sequence[str]) -> str:
-    return f"({', '.join(['%s'] * len(columns))})"
+def _places(count: int, place: str = "%s") -> str:
+    return f"({', '.join([place] * count)})"
 
 
 def _adapted(row: Row) -> list[Any]:

@@ -154,6 +154,7 @@ class _Batch:
         self._items = items
         self._started: list[events.TransferStarted] = []
         self._new: dict[int, int] = {}  # id of a transfer that began → its row
+        self._older: set[int] = set()  # tries of an upload that are not its last
         self._reopened: set[int] = set()
         self._ended: list[events.TransferFinished] = []
         self._ended_rows: dict[int, int] = {}
@@ -196,6 +197,8 @@ class _Batch:
         new = [key for key in states if key not in rows]
         rows |= zip(new, Transfer.objects.record([states[key] for key in new]), strict=True)
         self._new = {event.id: rows[event.upload or event.id] for event in self._started}
+        newest = {event.upload: event.id for event in self._started if event.upload}
+        self._older = {e.id for e in self._started if e.upload and newest[e.upload] != e.id}
         self._reopen(known, states)
 
     def _record(
@@ -271,11 +274,11 @@ class _Batch:
         for key, pk in recorder._rows.items():
             if pk in self._reopened:
                 recorder._rows[key] = NO_ROW
-        newest = {row: key for key, row in self._new.items()}
-        for key, row in self._new.items():
-            recorder._rows[key] = row if newest[row] == key else NO_ROW
         for key in self._ended_rows:
-            del recorder._rows[key]
+            recorder._rows.pop(key, None)
+        for key, row in self._new.items():
+            if key not in self._ended_rows:
+                recorder._rows[key] = NO_ROW if key in self._older else row
         recorder._ended_rows.update(self._ended_rows)
         while len(recorder._ended_rows) > REMEMBERED:
             recorder._ended_rows.popitem(last=False)

@@ -35,6 +35,7 @@ WRITABLE = getattr(select, "POLLOUT", 4)
 _SLICE = 1.0 if sys.platform == "win32" else float("inf")
 _SHORT_SLICE = 0.25  # for waits that must end although nothing may happen on the socket
 
+_TELLS_UNACKNOWLEDGED = fcntl is not None and sys.platform.startswith("linux")
 _NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 # Beside ConnectionError and TimeoutError, these of the network say that nobody is there any more.
@@ -46,10 +47,22 @@ def _is_peer_gone(error: OSError) -> bool:
 
 
 def _poll(sock: socket.socket, events: int, seconds: float) -> bool:
-    if hasattr(select, "poll"):
-        poll = select.poll()
-        poll.register(sock, events)
-        return bool(poll.poll(seconds * 1000))
+    if not hasattr(select, "poll"):
+        return _select(sock, events, seconds)
+    poll = select.poll()
+    poll.register(sock, events)
+    return bool(poll.poll(seconds * 1000))
+
+
+def _poll_finely(sock: socket.socket, events: int, seconds: float) -> bool:
+    """For less than the milliseconds of ``_poll``; never in time for a descriptor that is too high for it."""
+    try:
+        return _select(sock, events, seconds)
+    except ValueError:
+        return False
+
+
+def _select(sock: socket.socket, events: int, seconds: float) -> bool:
     if not events:  # only errors are of interest; select needs at least one set of its own
         return any(select.select([], [], [sock], seconds))
     found = select.select(
@@ -97,7 +110,27 @@ class StallGuard:
 
 
 def _nothing() -> None:
-    """Of a wait that nothing but the peer can stop, and that nobody has to know of."""
+    """Of a wait that nothing but the peer can stop."""
+
+
+class Company:
+    """The threads beside that of a connection, which tells them what it is about to do: here there are none.
+
+    Where they share something, they are a ``Crew``.
+    """
+
+    def about_to_work(self) -> None:
+        """There is something to do, for which its thread need not wait."""
+
+    def about_to_wait(self) -> None:
+        """From here on its thread may have to wait, for the peer or for the disk."""
+
+    def has_a_moment(self, is_ready: Callable[[float], bool]) -> bool:
+        """Whether ``is_ready`` within a time so short that it is better spent than told of."""
+        return False
+
+
+ALONE = Company()
 
 
 class Connection:
@@ -108,19 +141,14 @@ class Connection:
         sock: socket.socket,
         peer: str,
         stall_seconds: float = STALL_SECONDS,
-        about_to_work: Callable[[], None] = _nothing,
-        about_to_wait: Callable[[], None] = _nothing,
+        company: Company = ALONE,
     ) -> None:
-        """The last two are for its owner to call, so that others know: when there is something to do, and
-        before what may take a while. Each wait for the peer calls the second by itself."""
+        """Each wait for the peer is told to ``company`` here, all else is for the owner to tell."""
         sock.setblocking(False)
-        with contextlib.suppress(OSError):  # not for every kind of socket
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock = sock
         self.peer = peer
         self.stall_seconds = stall_seconds
-        self.about_to_work = about_to_work
-        self.about_to_wait = about_to_wait
+        self.company = company
         self.has_waited = False  # for the peer; its owner may set it back
         self._input = bytearray()
         self._over = 0  # the events that nobody waits for any more
@@ -208,7 +236,9 @@ class Connection:
 
     def has_input(self, seconds: float = 0) -> bool:
         """Whether there is something to read, or will be in ``seconds``: bytes, or the end of them."""
-        return bool(self._input) or self.wait(READABLE, seconds)
+        if self._input or _poll(self.sock, READABLE, 0):
+            return True
+        return seconds > 0 and self.wait(READABLE, seconds)
 
     def has_closed(self) -> bool:
         """Whether the peer has closed; bytes that it sends meanwhile are thrown away."""
@@ -287,7 +317,7 @@ class Connection:
             raise PeerGone("The connection was reset before the last byte was acknowledged.")
 
     def _unacknowledged(self) -> int:
-        if fcntl is None or not sys.platform.startswith("linux"):
+        if not _TELLS_UNACKNOWLEDGED:
             return 0
         answer = fcntl.ioctl(self.sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
         return int.from_bytes(answer, sys.byteorder, signed=True)
@@ -296,7 +326,9 @@ class Connection:
 
     def wait(self, events: int, seconds: float) -> bool:
         """Wait until the socket is ready for ``events``, broken, or ended by another thread."""
-        self.about_to_wait()
+        if self.company.has_a_moment(lambda seconds: _poll_finely(self.sock, events, seconds)):
+            return True
+        self.company.about_to_wait()
         self.has_waited = True
         deadline = time.monotonic() + seconds
         while not self._over & events:
@@ -346,14 +378,20 @@ class Connection:
 
     def close(self) -> None:
         """Close so that the last reply arrives: unread input at ``close`` would reset it away."""
-        with contextlib.suppress(OSError), self.sock:
-            if self._at_end:
+        try:
+            if not self._at_end:
+                self._linger()
+        except OSError:
+            pass
+        finally:
+            self.sock.close()
+
+    def _linger(self) -> None:
+        self.sock.shutdown(socket.SHUT_WR)
+        deadline = time.monotonic() + LINGER_SECONDS
+        thrown_away = 0
+        while thrown_away < LINGER_BYTES and self.wait(READABLE, deadline - time.monotonic()):
+            data = self.sock.recv(READ_SIZE)
+            if not data:
                 return
-            self.sock.shutdown(socket.SHUT_WR)
-            deadline = time.monotonic() + LINGER_SECONDS
-            thrown_away = 0
-            while thrown_away < LINGER_BYTES and self.wait(READABLE, deadline - time.monotonic()):
-                data = self.sock.recv(READ_SIZE)
-                if not data:
-                    return
-                thrown_away += len(data)
+            thrown_away += len(data)

@@ -6,7 +6,8 @@ if another is there to take it. Two rules keep that rare:
 
 - *Leader and followers* (Schmidt and others, 2000). One thread, the leader, waits for a client, takes it in
   and answers it. A follower leads in its place before it waits for that client, or for the disk, and after
-  a few requests in any case (``session``).
+  a few requests in any case (``session``). A client has a moment first: most that are near say their next
+  word, or goodbye, in less time than it takes to hand the lead on.
 - *Turns*. A thread that has something short to do does it in its turn, while the others that have something
   to do sleep. Who has slept for 50 ms goes ahead, so a turn that is never given is no more than a delay.
 """
@@ -16,10 +17,14 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from fileserver.connection import Company
+
 log = logging.getLogger(__name__)
 
 PATIENCE = 10.0  # seconds that a follower waits until it leaves, unless it is the last one
 TURN_PATIENCE = 0.05  # seconds after which a thread does not wait for its turn any longer
+MOMENT = 30e-6  # seconds that the leader waits for its own client; the system may make 80e-6 of them
+LEFT_OUT = 8  # waits that get no moment after two in vain: clients that are far away are never so quick
 SPARE = "SpareThread"  # the name of a thread while it has no client
 
 
@@ -56,7 +61,7 @@ class Turns:
                 gate.release()
 
 
-class Crew:
+class Crew(Company):
     """``serve_next`` waits for a client and serves it, or returns False because none will come any more.
 
     After ``close`` no thread is left, and none starts.
@@ -70,6 +75,8 @@ class Crew:
         self._lock = threading.Lock()
         self._all: set[threading.Thread] = set()
         self._followers = 0
+        self._vain = 0  # moments in a row in which nothing came
+        self._left_out = 0  # waits that get none
         self._closed = False
 
     def start(self) -> None:
@@ -89,13 +96,25 @@ class Crew:
             self._followers += 1
 
     def about_to_work(self) -> None:
-        """Called by a thread that has something to do for its client, for which it need not wait."""
         self._turns.take()
 
     def about_to_wait(self) -> None:
-        """Called by a thread that from here on may have to wait, for its client or for the disk."""
         self._turns.give()
         self._hand_on()
+
+    def has_a_moment(self, is_ready: Callable[[float], bool]) -> bool:
+        if self._leader != threading.get_ident():
+            return False
+        if self._left_out:
+            self._left_out -= 1
+            return False
+        if is_ready(MOMENT):
+            self._vain = 0
+            return True
+        self._vain += 1
+        if self._vain > 1:
+            self._left_out = LEFT_OUT
+        return False
 
     def dismiss(self) -> None:
         """Return when nobody leads, and nobody will. To end ``serve_next`` is for the caller to see to."""

@@ -1,39 +1,34 @@
-"""What happens in the file server, as values.
+"""What happens in the file server, as values: tuples, as they are made for each short transfer.
 
 The server tells its observer every fact below, in the thread that did the thing. An observer must neither
 block nor raise. Every ``TransferStarted`` is followed by exactly one ``TransferFinished``.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Direction = Literal["download", "upload"]
 Outcome = Literal["complete", "aborted", "cancelled", "failed"]
 
 
-@dataclass(frozen=True, slots=True)
-class ClientConnected:
+class ClientConnected(NamedTuple):
     client: str
     thread: str
 
 
-@dataclass(frozen=True, slots=True)
-class ClientRefused:
+class ClientRefused(NamedTuple):
     """A connection that was closed at once because a limit was reached."""
 
     client: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class ClientDisconnected:
+class ClientDisconnected(NamedTuple):
     client: str
     thread: str
 
 
-@dataclass(frozen=True, slots=True)
-class TransferStarted:
+class TransferStarted(NamedTuple):
     """Sizes and offsets are in bytes, times in Unix seconds; ``length`` is what is to move.
 
     An upload that goes on after a break begins again with the same ``upload``, and with ``done`` bytes.
@@ -55,8 +50,7 @@ class TransferStarted:
     done: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class TransferProgressed:
+class TransferProgressed(NamedTuple):
     """Told every few seconds while a transfer runs; ``done`` only grows."""
 
     id: int
@@ -66,8 +60,7 @@ class TransferProgressed:
     paced: bool
 
 
-@dataclass(frozen=True, slots=True)
-class TransferFinished:
+class TransferFinished(NamedTuple):
     """The one ending. ``error`` is a word of the protocol such as ``stalled``, or empty."""
 
     id: int
@@ -80,8 +73,7 @@ class TransferFinished:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class TransferVerified:
+class TransferVerified(NamedTuple):
     """The receiver of a finished download gave the hash of what it has: right or wrong."""
 
     id: int
@@ -89,8 +81,7 @@ class TransferVerified:
     verified: bool
 
 
-@dataclass(frozen=True, slots=True)
-class FilePublished:
+class FilePublished(NamedTuple):
     name: str
     size: int
     mtime: float
@@ -99,8 +90,7 @@ class FilePublished:
     user: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class FileHashed:
+class FileHashed(NamedTuple):
     """The content of a file that was there already is now known."""
 
     name: str
@@ -108,8 +98,7 @@ class FileHashed:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class FileDeleted:
+class FileDeleted(NamedTuple):
     name: str
     client: str
     user: str | None

@@ -173,7 +173,7 @@ def _anything(line: bytes) -> None:
 class StraightDownloads(Handler):
     def converse_http(self, line: bytes) -> None:
         """Answer the request that begins with ``line``, and those behind it, until either side is done."""
-        self.connection.about_to_wait()
+        self.connection.company.about_to_wait()
         lines = [line]
         while self._answer_http(lines):
             if self._stopping or not self.connection.has_input(self.service.limits.keep_alive):

@@ -6,7 +6,6 @@ of this machine to open takes a microsecond then, so the interpreter is kept mea
 it again would cost more. Whoever calls has to know that it is one (``can_tell``).
 """
 
-import contextlib
 import ctypes
 import errno
 import os
@@ -84,10 +83,11 @@ def can_tell(fd: int) -> bool:
     return True
 
 
-def read(fd: int, offset: int, size: int) -> bytes | None:
+def read(fd: int, offset: int, size: int) -> bytearray | None:
     """``size`` bytes at ``offset``, or ``None`` if not all of them are here."""
     data = bytearray(size)
-    with contextlib.suppress(OSError):
-        if os.preadv(fd, [data], offset, os.RWF_NOWAIT) == size:
-            return bytes(data)
-    return None
+    try:
+        count = os.preadv(fd, [data], offset, os.RWF_NOWAIT)
+    except OSError:
+        return None
+    return data if count == size else None

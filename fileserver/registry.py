@@ -193,7 +193,7 @@ class Registry:
         self.files: int | None = None  # in the folder; whoever keeps count says so with files_changed
         self._born = time.monotonic()
         self._lock = threading.Lock()
-        self._news = threading.Condition(self._lock)
+        self._news = threading.Condition(self._lock)  # taken by its lock, which is quicker
         self._live: dict[int, Transfer] = {}
         self._watchers: set[Watcher] = set()
         self._clients = 0
@@ -206,7 +206,7 @@ class Registry:
 
     def start(self, **facts: Any) -> Transfer:
         """A new live transfer; the keywords are the fields of ``Transfer`` but ``id`` and ``observer``."""
-        with self._news:
+        with self._lock:
             self._last_id += 1
             transfer = Transfer(id=self._last_id, observer=self.observer, **facts)
             self._live[transfer.id] = transfer
@@ -236,7 +236,7 @@ class Registry:
 
     def go_on(self, upload: str, thread: str, wake: Callable[[], None]) -> Transfer | None:
         """The transfer of an upload that waits for its next part, now in the hands of ``thread``."""
-        with self._news:
+        with self._lock:
             for transfer in self._live.values():
                 if transfer.upload == upload and transfer.waiting_since is not None:
                     transfer.waiting_since = None
@@ -253,7 +253,7 @@ class Registry:
 
     def _claim_waiting(self, wanted: Callable[[Transfer], bool]) -> list[Transfer]:
         """Waiting transfers, from here on in the hands of the caller, who must finish them."""
-        with self._news:
+        with self._lock:
             found = [t for t in self._live.values() if t.waiting_since is not None and wanted(t)]
             for transfer in found:
                 transfer.waiting_since = None
@@ -266,7 +266,7 @@ class Registry:
         """The one ending of a transfer; called by its own thread."""
         now = time.monotonic()
         seconds = now - transfer.begun
-        with self._news:
+        with self._lock:
             del self._live[transfer.id]
             self._moved[transfer.direction] += transfer.moved
             if self._watchers:
@@ -310,13 +310,13 @@ class Registry:
     # --- counts
 
     def clients_changed(self, count: int) -> None:
-        with self._news:
+        with self._lock:
             self._clients = count
             self._tell(Watcher.look)
 
     def files_changed(self, count: int | None = None) -> None:
         """The folder has changed; ``count`` files are in it now, if somebody has counted."""
-        with self._news:
+        with self._lock:
             if count is not None:
                 self.files = count
             self._tell(Watcher.see_files)
@@ -345,7 +345,7 @@ class Registry:
 
     def close(self) -> None:
         """End every wait of a watcher: ``next_line`` returns ``None`` from now on."""
-        with self._news:
+        with self._lock:
             self._closed = True
             self._news.notify_all()
 

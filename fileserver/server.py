@@ -197,8 +197,7 @@ class FileServer:
             self._refuse(sock, peer, "The server has no more threads; try again later.")
             return
         name = f"ClientThread-{next(self._numbers)}"
-        crew = self._crew
-        connection = Connection(sock, peer, self.limits.stall, crew.about_to_work, crew.about_to_wait)
+        connection = Connection(sock, peer, self.limits.stall, self._crew)
         session = Session(connection, self._service, name, host)
         with self._lock:
             # Listed before it begins, and not once it is too late: shutdown must never miss one.
@@ -252,10 +251,10 @@ class FileServer:
             self._forget(session)
 
     def _forget(self, session: Session) -> None:
-        with self._left:
+        with self._lock:
             self._sessions.discard(session)
             self.registry.clients_changed(len(self._sessions))
-            if not self._sessions:
+            if not self._sessions and self._stopping.is_set():
                 self._left.notify_all()
 
 
@@ -269,6 +268,7 @@ def _listen(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         else:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # which those of the clients inherit
         listener.bind(address)
         listener.listen(BACKLOG)
         listener.settimeout(_ACCEPT_SECONDS)

@@ -79,8 +79,8 @@ class Session(Intake, StraightDownloads):
         self.connection.has_waited = False
         if self._streak >= MOST_IN_TURN:
             self._streak = 0
-            self.connection.about_to_wait()  # not for this client, but to let the others go
-        self.connection.about_to_work()
+            self.connection.company.about_to_wait()  # not for this client, but to let the others go
+        self.connection.company.about_to_work()
 
     def _next_line(self, silence: float) -> bytes | None:
         line = None
@@ -109,7 +109,7 @@ class Session(Intake, StraightDownloads):
         except (PeerGone, Stalled, _Goodbye):
             raise
         except Exception as error:
-            self.connection.about_to_wait()
+            self.connection.company.about_to_wait()
             log.exception("%s failed", word.decode())
             refusal = ErrorReply("internal", "The server made a mistake; its log says more.")
             refusal.closes = True
@@ -119,12 +119,12 @@ class Session(Intake, StraightDownloads):
         if request.verb != "RECEIPT":
             self._abandon_unreceipted()
         if request.verb != "GET":
-            self.connection.about_to_wait()
+            self.connection.company.about_to_wait()
         right = protocol.WRITE if request.fields.get("upload") else protocol.VERBS[request.verb].right
         if right and right not in self.grant.rights:
             code = "denied" if self.grant.user else "auth-required"
             raise ErrorReply(code, f"{request.verb} needs the right '{right}'.")
-        speaks_for_others = any(request.fields.get(name) is not None for name in protocol.RELAY_FIELDS)
+        speaks_for_others = set(map(request.fields.get, protocol.RELAY_FIELDS)) != {None}
         if speaks_for_others and not self.grant.relay:
             raise ErrorReply("denied", "Only the site may speak for somebody else (client, user, via).")
         getattr(self, "do_" + request.verb.lower())(request.fields)
@@ -170,7 +170,7 @@ class Session(Intake, StraightDownloads):
 
     def do_get(self, ask: Fields) -> None:
         pace = self._allowed_pace(ask["pace"])
-        with self.service.storage.open(ask["name"], self.connection.about_to_wait) as file:
+        with self.service.storage.open(ask["name"], self.connection.company.about_to_wait) as file:
             if ask["etag"] is not None and ask["etag"] != file.etag:
                 raise ErrorReply("changed", f"{shown(file.name)} is not the same as before; start again.")
             if ask["offset"] > file.size:
@@ -181,10 +181,11 @@ class Session(Intake, StraightDownloads):
                 "download", ask, size=file.size, offset=ask["offset"], length=length, pace=pace
             )
             try:
-                header = {"id": transfer.id, **_state_of(file), "offset": transfer.offset, "length": length}
-                header["sha256"] = self.service.storage.sha256_of(file)
-                last_line = protocol.end(id=transfer.id, sent=length)
-                send(self.connection, file, transfer, protocol.ok(**header), last_line)
+                sha256 = self.service.storage.sha256_of(file)
+                header = protocol.content_ok(
+                    transfer.id, file.name, file.size, file.mtime, file.etag, transfer.offset, length, sha256
+                )
+                send(self.connection, file, transfer, header, protocol.content_end(transfer.id, length))
             except (ErrorReply, PeerGone, Stalled, Stopped, FileChanged) as error:
                 self._end(transfer, error)
                 raise

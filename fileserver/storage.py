@@ -69,7 +69,7 @@ class OpenFile:
         now = os.fstat(self.fd)
         return (now.st_size, now.st_mtime_ns) != (self._stat.st_size, self._stat.st_mtime_ns)
 
-    def read_at_once(self, offset: int, size: int) -> bytes | None:
+    def read_at_once(self, offset: int, size: int) -> bytearray | None:
         """All ``size`` bytes, or ``None`` if the disk might have to be waited for."""
         return pagecache.read(self.fd, offset, size)
 

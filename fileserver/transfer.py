@@ -52,7 +52,7 @@ def send(
         connection.send(header + content + (b"" if changed else seal), guard, transfer.check)
         transfer.advance(len(content))
     else:
-        connection.about_to_wait()
+        connection.company.about_to_wait()
         connection.send(header, guard, transfer.check)
         if transfer.pace is None:
             _send_unpaced(connection, file, transfer, guard, stop - held)
@@ -69,12 +69,12 @@ def send(
     connection.wait_acknowledged(guard, transfer.check)
 
 
-def _read_small(connection: Connection, file: OpenFile, offset: int, size: int) -> bytes:
+def _read_small(connection: Connection, file: OpenFile, offset: int, size: int) -> bytes | bytearray:
     data = file.read_at_once(offset, size)
-    if data is None:
-        connection.about_to_wait()
-        data = _read(file, offset, size)
-    return data
+    if data is not None:
+        return data
+    connection.company.about_to_wait()
+    return _read(file, offset, size)
 
 
 def _read(file: OpenFile, offset: int, size: int) -> bytes:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from django.test.utils import CaptureQueriesContext
 
 from files_app import views
 from files_app.models import File, Transfer
+from fileserver import protocol
 from fileserver.events import TransferFinished, TransferStarted
 from fileserver.partials import Upload
 from fileserver.protocol import ErrorReply
@@ -137,7 +139,8 @@ class TestDownload:
         self, served: Served, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         served.put("a.txt", b"x")
-        monkeypatch.setattr("fileserver.session._state_of", _dated_far_away)
+        monkeypatch.setattr("fileserver.session._state_of", _dated_far_away)  # of HEAD
+        monkeypatch.setattr(protocol, "content_ok", partial(_content_dated_far_away, protocol.content_ok))
         for method in ("GET", "HEAD"):
             answer = fetch(method, "/files/a.txt")
             assert (answer.status, answer.headers["last-modified"]) == (200, "Fri, 31 Dec 9999 23:59:59 GMT")
@@ -218,6 +221,10 @@ class TestDownload:
 
 def _dated_far_away(file: Any) -> dict[str, Any]:
     return {"name": file.name, "size": file.size, "mtime": 1e13, "etag": file.etag}
+
+
+def _content_dated_far_away(content_ok: Any, key: int, name: str, size: int, mtime: float, *rest: Any) -> Any:
+    return content_ok(key, name, size, 1e13, *rest)
 
 
 class TestHead:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fileserver import connection as module
-from fileserver.connection import Connection, PeerGone, Stalled, StallGuard
+from fileserver.connection import Company, Connection, PeerGone, Stalled, StallGuard
 from fileserver.protocol import ErrorReply, ForeignProtocol
 from tests.servers import wait_until
 
@@ -294,7 +294,7 @@ def test_a_reset_that_empties_the_queue_is_no_acknowledgement(pair: Pair) -> Non
 def test_where_the_system_does_not_tell_what_it_has_taken_must_do(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "fcntl", None)
+    monkeypatch.setattr(module, "_TELLS_UNACKNOWLEDGED", False)
     connection, _ = pair
     _fill(connection)
     connection.wait_acknowledged(StallGuard(limit=0.05))
@@ -436,3 +436,69 @@ def test_a_close_takes_no_endless_stream(pair: Pair) -> None:
     with in_thread(flood):
         connection.close()
     assert connection.sock.fileno() == -1
+
+
+# --- the threads beside it
+
+
+class Gossip(Company):
+    """Is told what a connection tells, and gives each wait a moment."""
+
+    def __init__(self, moment: float) -> None:
+        self.heard: list[str] = []
+        self.moment = moment
+
+    def about_to_wait(self) -> None:
+        self.heard.append("waits")
+
+    def has_a_moment(self, is_ready: Callable[[float], bool]) -> bool:
+        self.heard.append("in time" if is_ready(self.moment) else "too late")
+        return self.heard[-1] == "in time"
+
+
+def test_what_comes_within_the_moment_is_not_waited_for(pair: Pair) -> None:
+    (connection, peer), gossip = pair, Gossip(moment=5)
+    connection.company = gossip
+    with in_thread(lambda: peer.sendall(b"one\n")):
+        assert connection.read_line(5) == b"one"
+    assert gossip.heard in (["in time"], [])  # nothing, if it was there at the first look
+    assert not connection.has_waited
+
+
+def test_after_the_moment_the_others_hear_that_it_waits(pair: Pair) -> None:
+    (connection, peer), gossip = pair, Gossip(moment=0.001)
+    connection.company = gossip
+
+    def send_late() -> None:
+        wait_until(lambda: "waits" in gossip.heard)
+        peer.sendall(b"one\n")
+
+    with in_thread(send_late):
+        assert connection.read_line(5) == b"one"
+    assert gossip.heard == ["too late", "waits"]
+    assert connection.has_waited
+
+
+def test_a_descriptor_that_is_too_high_for_a_moment_is_waited_for_all_the_same() -> None:
+    fcntl, resource = pytest.importorskip("fcntl"), pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    high = 1500  # select takes those below 1024
+    if before[1] != resource.RLIM_INFINITY and before[1] <= high:
+        pytest.skip("this system has no descriptor as high as that")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], high + 1), before[1]))
+    ours, peer = socket.socketpair()
+    try:
+        raised = socket.socket(fileno=fcntl.fcntl(ours.fileno(), fcntl.F_DUPFD, high))
+        with ours, peer, raised:
+            gossip = Gossip(moment=5)
+            connection = Connection(raised, "peer", company=gossip)
+
+            def send_late() -> None:
+                wait_until(lambda: "waits" in gossip.heard)
+                peer.sendall(b"one\n")
+
+            with in_thread(send_late):
+                assert connection.read_line(5) == b"one"
+            assert gossip.heard == ["too late", "waits"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

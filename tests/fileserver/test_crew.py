@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fileserver import crew as module
-from fileserver.crew import SPARE, Crew, Turns
+from fileserver.crew import LEFT_OUT, MOMENT, SPARE, Crew, Turns
 from tests.servers import wait_until
 
 Work = Callable[[], object]
@@ -68,6 +68,46 @@ def test_who_is_about_to_wait_lets_another_lead(door: Door) -> None:
     assert len(set(door.leaders)) == 4
 
 
+def test_the_leader_goes_on_leading_if_its_client_needs_no_more_than_a_moment(door: Door) -> None:
+    answers: list[bool] = []
+
+    def ask() -> None:
+        answers.append(door.crew.has_a_moment(lambda seconds: seconds == MOMENT))
+
+    for _ in range(5):
+        door.waiting.put(ask)
+    wait_until(lambda: len(answers) == 5)
+    assert all(answers)
+    assert len(set(door.leaders)) == 1
+
+
+def test_who_does_not_lead_is_given_no_moment(door: Door) -> None:
+    answers: list[bool] = []
+
+    def wait() -> None:
+        door.crew.about_to_wait()
+        answers.append(door.crew.has_a_moment(lambda seconds: True))
+
+    door.waiting.put(wait)
+    wait_until(lambda: answers == [False])
+
+
+def test_clients_that_are_never_so_quick_are_given_a_moment_now_and_then_only(door: Door) -> None:
+    asked: list[int] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        for number in range(2 + 3 * (LEFT_OUT + 1)):
+            assert not door.crew.has_a_moment(lambda seconds: bool(asked.append(number)))  # noqa: B023
+        assert not any(door.crew.has_a_moment(lambda seconds: True) for _ in range(LEFT_OUT))
+        assert all(door.crew.has_a_moment(lambda seconds: True) for _ in range(100))
+        done.set()
+
+    door.waiting.put(ask)
+    assert done.wait(10)
+    assert asked == [0, 1, *range(LEFT_OUT + 2, 2 + 3 * (LEFT_OUT + 1), LEFT_OUT + 1)]
+
+
 def test_a_thread_that_has_waited_leads_again_later(door: Door) -> None:
     for number in range(20):
         door.waiting.put(door.crew.about_to_wait)
@@ -86,7 +126,7 @@ def test_a_client_that_cannot_be_served_leaves_the_others_a_leader(
     door.waiting.put(fail)
     door.waiting.put(done.set)
     assert done.wait(10)
-    assert "a mistake" in caplog.text
+    wait_until(lambda: "a mistake" in caplog.text)
 
 
 def test_followers_that_nobody_needs_leave_but_for_one(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:

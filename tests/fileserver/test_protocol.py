@@ -402,3 +402,19 @@ def test_after_these_codes_and_no_others_the_server_closes() -> None:
         "internal",
     }
     assert {code for code in codes if ErrorReply(code, "").closes} == wanted
+
+
+@given(
+    id=st.integers(1, 2**63),
+    name=st.text(st.characters(exclude_categories=["Cs"])),
+    size=st.integers(0, 2**63),
+    mtime=st.floats(allow_nan=False, allow_infinity=False),
+    etag=st.text("0123456789abcdef-"),
+    offset=st.integers(0, 2**63),
+    length=st.integers(0, 2**63),
+    sha256=st.none() | st.just(HASH),
+)
+def test_the_lines_around_content_are_as_any_other(**fields: Any) -> None:
+    assert protocol.content_ok(**fields) == protocol.ok(**fields)
+    key, sent = fields["id"], fields["length"]
+    assert protocol.content_end(key, sent) == protocol.end(id=key, sent=sent)

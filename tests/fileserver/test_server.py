@@ -725,7 +725,7 @@ def test_waits_are_cut_in_slices_where_a_system_wakes_none(
     import select
 
     monkeypatch.setattr(connection_module, "_SLICE", 0.02)
-    monkeypatch.setattr(connection_module, "fcntl", None)
+    monkeypatch.setattr(connection_module, "_TELLS_UNACKNOWLEDGED", False)
     monkeypatch.delattr(select, "poll", raising=False)
     monkeypatch.delattr(os, "sendfile", raising=False)
     data = numbered_bytes(1_000_000)
