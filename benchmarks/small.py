@@ -1,11 +1,18 @@
 """A file of 10 KiB, thousands of times."""
 
-from benchmarks.measure import requests_rate, take_turns
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.measure import Contender, requests_rate, take_turns
 from benchmarks.peers import COPYPARTY, NGINX_PEER, PYTHON_HTTP, STARLETTE
 from benchmarks.result import Result, Scenario, Target, ratio_to, ratio_to_best, requests_table
+from benchmarks.servers import free_port, process
 from benchmarks.stand import Stand
 
 NGINX = NGINX_PEER.name
+TEXTBOOK = Path(__file__).with_name("textbook.py")
 AT_ONCE = 4  # connections: http.server lets no more than five wait, and loses the others for a second
 SOURCES = 8  # addresses, so that the ports that wait for their end do not run out
 
@@ -13,7 +20,8 @@ SOURCES = 8  # addresses, so that the ports that wait for their end do not run o
 def new_connections(stand: Stand) -> Result:
     options = {"connections": AT_ONCE, "requests": stand.bench.pick(4000, 100), "sources": SOURCES}
     others = stand.http([NGINX, *PYTHON_HTTP], "small.bin", **options)
-    rounds = take_turns([stand.tcp("small.bin", **options), *others], stand.bench.rounds)
+    with textbook(stand, **options) as least:
+        rounds = take_turns([stand.tcp("small.bin", **options), *others, least], stand.bench.rounds)
     targets = [
         Target("≥ 0.4 of nginx", ratio_to(rounds, NGINX, requests_rate), 0.4),
         Target("≥ 2 × the best Python peer", ratio_to_best(rounds, PYTHON_HTTP, requests_rate), 2),
@@ -24,9 +32,21 @@ def new_connections(stand: Stand) -> Result:
 def one_after_another(stand: Stand) -> Result:
     options = {"requests": stand.bench.pick(4000, 100), "keep": True}
     others = stand.http([NGINX, STARLETTE.name, COPYPARTY.name], "small.bin", **options)
-    rounds = take_turns([stand.tcp("small.bin", **options), *others], stand.bench.rounds)
+    with textbook(stand, **options) as least:
+        rounds = take_turns([stand.tcp("small.bin", **options), *others, least], stand.bench.rounds)
     targets = [Target("≥ 0.6 of nginx", ratio_to(rounds, NGINX, requests_rate), 0.6)]
     return requests_table(rounds, targets, [_NO_HTTP_SERVER, _WHERE_KEPT])
+
+
+@contextlib.contextmanager
+def textbook(stand: Stand, **options: int) -> Iterator[Contender]:
+    """A server that does the least, to be seen beside ours; no peer, as nobody would use it."""
+    port, length = free_port(), stand.size("small.bin")
+    with process([sys.executable, str(TEXTBOOK), str(stand.files), str(port)], port, stand.bench.home):
+        yield Contender(
+            "textbook: a thread for each, no more",
+            lambda: stand.bench.load("cfs", port, "small.bin", length=length, **options),
+        )
 
 
 _NO_FTP = "pyftpdlib is left out of the small files: FTP opens a second connection for each of them."

@@ -7,6 +7,7 @@ exceptions from anywhere below; they become one ``ERR`` line here.
 import contextlib
 import itertools
 import logging
+from collections import OrderedDict
 
 from fileserver import protocol
 from fileserver.connection import Connection, PeerGone, Stalled
@@ -35,7 +36,7 @@ class Session(Intake, StraightDownloads):
     def __init__(self, connection: Connection, service: Service, thread: str, host: str) -> None:
         super().__init__(connection, service, thread, host)
         self._unreceipted: tuple[Transfer, Entry | OpenFile] | None = None
-        self._delivered: dict[int, Entry | OpenFile] = {}
+        self._delivered: OrderedDict[int, Entry | OpenFile] = OrderedDict()
         self._streak = 0  # requests that were there already when the one before was answered
 
     def run(self) -> None:
@@ -96,12 +97,11 @@ class Session(Intake, StraightDownloads):
         return line
 
     def _answer(self, line: bytes) -> None:
-        word = line.partition(b" ")[0].upper()
         try:
             self._obey(protocol.parse_request(line))
         except ErrorReply as error:
             # Bytes that were sent behind a PUT without waiting for OK would be read as requests.
-            if word == b"PUT" and self.connection.has_input():
+            if _word(line) == "PUT" and self.connection.has_input():
                 error.closes = True
             raise
         except (Stopped, FileChanged) as error:
@@ -110,7 +110,7 @@ class Session(Intake, StraightDownloads):
             raise
         except Exception as error:
             self.connection.company.about_to_wait()
-            log.exception("%s failed", word.decode())
+            log.exception("%s failed", _word(line))
             refusal = ErrorReply("internal", "The server made a mistake; its log says more.")
             refusal.closes = True
             raise refusal from error
@@ -259,7 +259,7 @@ class Session(Intake, StraightDownloads):
     def _remember_delivery(self, transfer: Transfer, file: Entry | OpenFile) -> None:
         self._delivered[transfer.id] = file
         if len(self._delivered) > MOST_RECEIPTS:
-            del self._delivered[next(iter(self._delivered))]
+            self._delivered.popitem(last=False)
 
     def _verify(self, delivered: Entry | OpenFile, sha256: str | None) -> bool | None:
         """Compare with what was sent; ``None`` if no hash was given or that state of the file is gone."""
@@ -280,6 +280,10 @@ class Session(Intake, StraightDownloads):
             storage.remember_hash(delivered.name, delivered.etag, known)
             self.service.observer(FileHashed(delivered.name, delivered.etag, known))
         return known == sha256
+
+
+def _word(line: bytes) -> str:
+    return line.partition(b" ")[0].decode("ascii", "replace").upper()
 
 
 def _state_of(file: Entry | OpenFile) -> Fields:

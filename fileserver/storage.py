@@ -12,6 +12,7 @@ import itertools
 import logging
 import os
 import stat
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ HAS_DIR_FD = {os.open, os.stat, os.mkdir, os.unlink, os.rename, os.link} <= os.s
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _READ_FILE = _READ | getattr(os, "O_NONBLOCK", 0)  # a FIFO put in a file's place must not block the thread
 _READ_FOLDER = _READ | getattr(os, "O_DIRECTORY", 0)
+_LOOK_SECONDS = 1.0  # that a look at a file is good for, which costs half as much as to open it
 _QUICK = 0.005  # seconds that it may take to open what is in memory
 _SLOW_ONES = 3  # that take longer, one after another, are not by chance
 _MOST_NAMED = 10_000  # names that the log has told to be left out
@@ -132,6 +134,8 @@ class Storage:
         self._use_dir_fd = use_dir_fd
         self._hashes: dict[str, tuple[str, str]] = {}
         self._named: set[str] = set()
+        self._regular: set[str] = set()  # names that were regular files when they were last looked at
+        self._regular_until = 0.0  # monotonic seconds; then they are looked at again
         self._slow_ones = 0
         self._is_quick: bool | None = (
             None  # whether what is in memory can be had at once; None: not known yet
@@ -186,9 +190,16 @@ class Storage:
         """``None`` if the disk might have to be waited for, and for all that is wrong with the name."""
         if self._root_fd is None or not self._is_quick or not is_safe(name):
             return None
-        fd, seconds = pagecache.open_file(self._root_fd, name)
+        begun = time.monotonic()
+        if begun >= self._regular_until:
+            self._regular, self._regular_until = set(), begun + _LOOK_SECONDS
+        if name not in self._regular:
+            if not pagecache.is_regular(self._root_fd, name):
+                return None
+            self._regular.add(name)
+        fd = pagecache.open_file(self._root_fd, name)
         # A virus scanner may look at each file that is opened; one alone may have waited for a processor.
-        self._slow_ones = self._slow_ones + 1 if seconds > _QUICK else 0
+        self._slow_ones = self._slow_ones + 1 if time.monotonic() - begun > _QUICK else 0
         if self._slow_ones >= _SLOW_ONES:
             self._is_quick = False
         return fd

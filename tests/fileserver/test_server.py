@@ -418,7 +418,7 @@ def test_whoever_has_to_wait_lets_another_wait_for_clients(
 
     if where == "disk":
         monkeypatch.setattr(Storage, "_require_regular", slow_disk)
-        monkeypatch.setattr(pagecache, "open_file", lambda *_: (None, 0.0))
+        monkeypatch.setattr(pagecache, "open_file", lambda *_: None)
     with running.peer(receive_buffer=4096) as first:
         if where == "giving":
             first.send(b"GET sl")

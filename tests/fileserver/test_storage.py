@@ -170,6 +170,33 @@ class TestAtOnce:
             monkeypatch.setattr(storage_module, "_QUICK", limit)
             assert not self.waits(storage)
 
+    def test_a_look_is_good_for_a_while(self, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+        looks: list[str] = []
+        look = pagecache.is_regular
+        monkeypatch.setattr(pagecache, "is_regular", lambda fd, name: looks.append(name) or look(fd, name))
+        (storage.root / "b").write_bytes(b"2")
+        monkeypatch.setattr(storage_module, "_LOOK_SECONDS", 60.0)
+        for name in "aababb":
+            storage.open(name).close()
+        assert looks == ["a", "b"]  # the first of all is opened by waiting for it
+        storage._regular_until = 0.0
+        monkeypatch.setattr(storage_module, "_LOOK_SECONDS", 0.0)
+        for name in "aab":
+            storage.open(name).close()
+        assert looks == ["a", "b", "a", "a", "b"]
+
+    @needs_fifo
+    def test_a_fifo_in_the_place_of_what_was_a_file_a_moment_ago_holds_nobody_up(
+        self, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(storage_module, "_LOOK_SECONDS", 60.0)
+        assert [self.waits(storage) for _ in range(2)] == [True, False]
+        (storage.root / "a").unlink()
+        os.mkfifo(storage.root / "a")
+        before = len(os.listdir("/proc/self/fd"))
+        assert code_of(lambda: storage.open("a")) == "not-a-file"
+        assert len(os.listdir("/proc/self/fd")) == before
+
 
 BAD_NAMES = [
     "",
