@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -49,7 +50,7 @@ def page(sections: list[str], load: float) -> str:
 
 def machine() -> dict[str, str]:
     versions = [
-        f"Python {platform.python_version()}",
+        f"Python {platform.python_version()}{_origin()}",
         f"nginx {peers.nginx_version().removeprefix('nginx/')}" if peers.NGINX else "",
         *(f"{name} {version(name)}" for name in ("Django", "daphne", "Twisted")),
         *(peer.version for peer in peers.PEERS if peer.packages and not peer.missing),
@@ -62,6 +63,11 @@ def machine() -> dict[str, str]:
         "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "versions": ", ".join(filter(None, versions)),
     }
+
+
+def _origin() -> str:
+    """It matters for plain code, as the page says."""
+    return " of the distribution" if sys.base_prefix == "/usr" else " compiled elsewhere"
 
 
 def _processor() -> str:
@@ -104,6 +110,9 @@ How it is measured:
   hash, once for each contender; over FTP their size is.
 - nginx runs as many workers as there are cores, with `sendfile`, without a log. Our servers run as
   `manage.py` starts them, with history, catalogue and log.
+- All that is in Python runs in the same one. It matters which: plain code takes a third less time in
+  Debian's, which is built with optimization after a profile, than in one that was compiled with the
+  defaults.
 - Uploads are done by the programs that people use for them (`curl`, our command) and by tus as the page
   speaks it.
 """
