@@ -12,7 +12,8 @@ from fileserver.events import Event, Observer
 
 log = logging.getLogger(__name__)
 
-MOST = 500  # events that may wait, and that are told in about a second
+MOST = 500  # events that may wait: what a whole class does at once is told
+PACE = 100  # events a second that are told where there is always one more
 REST = 0.05  # seconds in which events gather, at least
 
 
@@ -50,7 +51,7 @@ class Aside:
             count += 1
             if self._queue.empty():
                 self._tell_of_the_rest()
-                self._ending.wait(max(REST, count / MOST))
+                self._ending.wait(max(REST, count / PACE))
                 count = 0
         self._tell_of_the_rest()
 

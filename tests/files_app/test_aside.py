@@ -54,7 +54,7 @@ def test_after_much_there_is_a_longer_rest(monkeypatch: pytest.MonkeyPatch) -> N
         aside(event(number))
     with aside:
         wait_until(lambda: rests)
-    assert rests == [0.5]
+    assert rests == [2.5]
 
 
 def test_it_is_told_without_waiting_for_the_end_in_the_thread_of_that_name() -> None:
