@@ -254,7 +254,7 @@ class FileServer:
         with self._lock:
             self._sessions.discard(session)
             self.registry.clients_changed(len(self._sessions))
-            if not self._sessions and self._stopping.is_set():
+            if not self._sessions and self._stopping.is_set():  # only who stops it waits for that
                 self._left.notify_all()
 
 

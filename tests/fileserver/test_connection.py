@@ -455,6 +455,10 @@ class Gossip(Company):
         self.heard.append("in time" if is_ready(self.moment) else "too late")
         return self.heard[-1] == "in time"
 
+    def answered_late(self, peer: socket.socket) -> None:
+        wait_until(lambda: "waits" in self.heard)
+        peer.sendall(b"one\n")
+
 
 def test_what_comes_within_the_moment_is_not_waited_for(pair: Pair) -> None:
     (connection, peer), gossip = pair, Gossip(moment=5)
@@ -469,11 +473,7 @@ def test_after_the_moment_the_others_hear_that_it_waits(pair: Pair) -> None:
     (connection, peer), gossip = pair, Gossip(moment=0.001)
     connection.company = gossip
 
-    def send_late() -> None:
-        wait_until(lambda: "waits" in gossip.heard)
-        peer.sendall(b"one\n")
-
-    with in_thread(send_late):
+    with in_thread(lambda: gossip.answered_late(peer)):
         assert connection.read_line(5) == b"one"
     assert gossip.heard == ["too late", "waits"]
     assert connection.has_waited
@@ -493,11 +493,7 @@ def test_a_descriptor_that_is_too_high_for_a_moment_is_waited_for_all_the_same()
             gossip = Gossip(moment=5)
             connection = Connection(raised, "peer", company=gossip)
 
-            def send_late() -> None:
-                wait_until(lambda: "waits" in gossip.heard)
-                peer.sendall(b"one\n")
-
-            with in_thread(send_late):
+            with in_thread(lambda: gossip.answered_late(peer)):
                 assert connection.read_line(5) == b"one"
             assert gossip.heard == ["too late", "waits"]
     finally:

@@ -739,3 +739,10 @@ def test_waits_are_cut_in_slices_where_a_system_wakes_none(
         running.server.shutdown(grace=0)
         assert peer.err()["code"] == "shutting-down"
         assert running.events.ending(transfer_id).error == "shutting-down"
+
+
+def test_what_is_sent_to_a_client_is_never_held_back_for_more(running: Running) -> None:
+    with running.peer():
+        wait_until(lambda: running.server._sessions)
+        (session,) = running.server._sessions
+        assert session.connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
