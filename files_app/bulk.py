@@ -5,7 +5,7 @@ is first served, and when transfers end by the thousand.
 
 import functools
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
@@ -26,18 +26,25 @@ def upsert(model: type[models.Model], columns: Sequence[str], rows: Sequence[Row
         cursor.executemany(sql, [_adapted(row) for row in rows])
 
 
-def insert(model: type[models.Model], columns: Sequence[str], rows: Sequence[Row]) -> list[int]:
+def insert(
+    model: type[models.Model],
+    columns: Sequence[str],
+    rows: Sequence[Row],
+    made_of: Mapping[str, Callable[[Any], Any]] | None = None,
+) -> list[int]:
     """Insert ``rows``, with moments in Unix seconds; their keys, which are in a column ``id``, in the same
-    order. To be called in a transaction: it may take several statements."""
+    order. ``made_of`` turns what is in a column into what is written. To be called in a transaction: it may
+    take several statements."""
     insert_some = _insert_into_sqlite if connection.vendor == "sqlite" else _insert_and_ask
-    adapted = _sqlite_moment if connection.vendor == "sqlite" and connection.timezone is UTC else _moment
+    made_of = _moments(model, columns) | dict(made_of or {})
     most = min(MOST_ROWS, _most_parameters() // len(columns))
     keys: list[int] = []
     while len(keys) < len(rows):
         count = _power_of_two(min(most, len(rows) - len(keys)))
         values = list(chain.from_iterable(rows[len(keys) : len(keys) + count]))
-        for place in _places_of_moments(model, columns):
-            values[place :: len(columns)] = map(adapted, values[place :: len(columns)])
+        for column, make in made_of.items():
+            place = columns.index(column)
+            values[place :: len(columns)] = map(make, values[place :: len(columns)])
         keys += insert_some(_insert_into(model, columns), values, len(columns))
     return keys
 
@@ -74,9 +81,13 @@ def _insert_and_ask(insert: str, values: list[Any], width: int) -> list[int]:
         return [key for (key,) in cursor.fetchall()]
 
 
-def _places_of_moments(model: type[models.Model], columns: Sequence[str]) -> list[int]:
-    fields = map(model._meta.get_field, columns)
-    return [place for place, field in enumerate(fields) if isinstance(field, models.DateTimeField)]
+def _moments(model: type[models.Model], columns: Sequence[str]) -> dict[str, Callable[[Any], Any]]:
+    adapted = _sqlite_moment if connection.vendor == "sqlite" and connection.timezone is UTC else _moment
+    return {
+        column: adapted
+        for column in columns
+        if isinstance(model._meta.get_field(column), models.DateTimeField)
+    }
 
 
 def _moment(at: float | None) -> Any:

@@ -1,5 +1,6 @@
 """What can be had, and what was moved."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from urllib.parse import quote
@@ -100,11 +101,11 @@ def url_of(name: str) -> str:
 class Record(NamedTuple):
     """A row of the history on its way into the database: a value for every column but the key.
 
-    Moments are in Unix seconds.
+    Moments are in Unix seconds; of the file, too, there is the name.
     """
 
     name: str
-    file_id: int | None
+    file_id: str
     direction: str
     size: int
     offset: int
@@ -138,9 +139,9 @@ class TransferQuerySet(models.QuerySet["Transfer"]):
         )
         return self.filter(*words, **{field: value for field, value in exact.items() if value})
 
-    def record(self, rows: list[Record]) -> list[int]:
-        """Insert ``rows``; their keys."""
-        return bulk.insert(Transfer, Record._fields, rows)
+    def record(self, rows: list[Record], files: Mapping[str, int]) -> list[int]:
+        """Insert ``rows``; their keys. ``files`` has the keys of those files that there are."""
+        return bulk.insert(Transfer, Record._fields, rows, {"file_id": files.get})
 
     def close_interrupted(self) -> int:
         """Give an ending to what a server that died left running; how many there were."""
@@ -200,7 +201,8 @@ class Transfer(models.Model):
     class Meta:
         ordering = ["-started_at", "-pk"]
         indexes = [
-            models.Index(fields=["-started_at", "-id"]),
+            # In the order in which rows come, so that each is put behind the last; read from its end.
+            models.Index(fields=["started_at", "id"]),
             models.Index(fields=["file", "direction", "outcome"]),
             models.Index(fields=["outcome"], condition=Q(outcome="running"), name="running_transfers"),
             models.Index(fields=["upload"], condition=~Q(upload=""), name="uploads"),

@@ -4,6 +4,9 @@ The threads that move bytes only put events on the queue, which takes microsecon
 on SQLite, a write in each of them loses rows or waits for seconds. The writer takes what has gathered and
 writes it in one transaction. Whatever else has to be written in the server's process goes through it too
 (``submit``).
+
+A transfer that ends before the writer has seen its beginning is made into its row by the thread that ends it:
+to it the facts are at hand, while the writer, on another core, has to fetch each of them from memory.
 """
 
 import logging
@@ -13,7 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import InterfaceError, OperationalError, connections, transaction
 
@@ -22,21 +25,16 @@ from fileserver import events
 
 log = logging.getLogger(__name__)
 
-BATCH = 2000  # events in one transaction, at most
+BATCH = 5000  # items in one transaction, at most
 REST = 0.05  # seconds from one transaction to the next: one by one, short transfers would wait for their rows
+BUSY = 200  # items in one transaction, after which there is the longer rest
+BUSY_REST = 0.25  # seconds: the fewer and longer the writes, the less the bytes are held up
 REMEMBERED = 10_000  # ended transfers whose receipt may still come
 PROGRESS_WRITES = 10.0  # seconds between two writes of the progress of what runs
 NO_ROW = 0  # no row has this key
 RETRY_PAUSES = (0.1, 0.5, 2.0, 5.0)  # seconds; the last one again and again
 
-WRITTEN = frozenset(
-    {
-        events.TransferStarted,
-        events.TransferProgressed,
-        events.TransferFinished,
-        events.TransferVerified,
-    }
-)
+WRITTEN = {events.TransferStarted, events.TransferProgressed, events.TransferVerified}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +45,30 @@ class Job:
     settled: Callable[[], None]
 
 
+LOOK = Job(lambda: None, lambda: None)  # for whom waits for the queue: there is something to look at
+
+
+class Whole(NamedTuple):
+    """A transfer that has ended: its row is written once."""
+
+    id: int
+    record: Record
+
+
+Item = events.Event | Whole | Job
+
+
 class Recorder:
     """An observer. ``start`` it before the server, ``stop`` it after: then everything is written."""
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[events.Event | Job | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="Recorder")
         self._stopping = threading.Event()
         self._listeners: dict[type, Callable[[Any], None]] = {}
+        # What the writer has not seen yet; to look at it he is woken where he waits for the queue.
+        self._begun: dict[int, events.TransferStarted] = {}
+        self._is_waiting = False
         self._rows: dict[int, int] = {}  # id of a live transfer → its row
         self._ended_rows: OrderedDict[int, int] = OrderedDict()
         self._progress: dict[int, int] = {}
@@ -63,7 +77,15 @@ class Recorder:
         self._no_rest = threading.Event()
 
     def __call__(self, event: events.Event) -> None:
-        if type(event) in WRITTEN or type(event) in self._listeners:
+        if isinstance(event, events.TransferStarted) and not event.upload:  # which may have a row already
+            self._begun[event.id] = event
+            if self._is_waiting:
+                self._queue.put(LOOK)
+        elif isinstance(event, events.TransferFinished):
+            # Who takes its beginning out writes it.
+            begun = self._begun.pop(event.id, None)
+            self._queue.put(Whole(event.id, _record(begun, event, begun.at)) if begun else event)
+        elif type(event) in WRITTEN or type(event) in self._listeners:
             self._queue.put(event)
 
     def submit(self, write: Callable[[], None], settled: Callable[[], None] = lambda: None) -> None:
@@ -93,31 +115,42 @@ class Recorder:
             while not ended:
                 batch, ended = self._gather()
                 self._write_with_patience(batch)
-                self._rested = time.monotonic() + REST
+                self._rested = time.monotonic() + (REST if len(batch) < BUSY else BUSY_REST)
                 for item in batch:
                     if isinstance(item, Job):
                         item.settled()
         finally:
             connections.close_all()
 
-    def _gather(self) -> tuple[list[events.Event | Job], bool]:
-        """What has come since the last batch, at least one item; and whether it was the end."""
-        batch: list[events.Event | Job] = []
-        item = self._queue.get()
+    def _gather(self) -> tuple[list[Item], bool]:
+        """What has come since the last batch; and whether it was the end."""
+        batch: list[Item] = []
+        item = self._wait()
         if self._queue.qsize() < BATCH:
             self._no_rest.wait(self._rested - time.monotonic())
         self._no_rest.clear()
         while item is not None:
-            batch.append(item)
+            if item is not LOOK:
+                batch.append(item)
             if len(batch) >= BATCH:
-                return batch, False
+                break
             try:
                 item = self._queue.get_nowait()
             except queue.Empty:
-                return batch, False
-        return batch, True
+                break
+        # Looked for last, so that nothing overtakes them, and written first.
+        taken = [self._begun.pop(key, None) for key in list(self._begun)]
+        return [event for event in taken if event] + batch, item is None
 
-    def _write_with_patience(self, items: list[events.Event | Job]) -> None:
+    def _wait(self) -> Item | None:
+        # Said before the look, as the others have their look after what they do: so one of both sees it.
+        self._is_waiting = True
+        try:
+            return LOOK if self._begun else self._queue.get()
+        finally:
+            self._is_waiting = False
+
+    def _write_with_patience(self, items: list[Item]) -> None:
         """Write; wait out a locked or full database, and let no poisonous event take others with it."""
         for attempt in range(10_000):
             batch = _Batch(self, items)
@@ -149,9 +182,10 @@ class _Batch:
     The recorder remembers nothing of it before it is committed: after a rollback the same events come again.
     """
 
-    def __init__(self, recorder: Recorder, items: list[events.Event | Job]) -> None:
+    def __init__(self, recorder: Recorder, items: list[Item]) -> None:
         self._recorder = recorder
         self._items = items
+        self._whole: list[Whole] = []
         self._started: list[events.TransferStarted] = []
         self._new: dict[int, int] = {}  # id of a transfer that began → its row
         self._older: set[int] = set()  # tries of an upload that are not its last
@@ -167,8 +201,10 @@ class _Batch:
         self._update()
         self._write_progress()
 
-    def _take(self, item: events.Event | Job) -> None:
+    def _take(self, item: Item) -> None:
         match item:
+            case Whole():
+                self._whole.append(item)
             case events.TransferStarted():
                 self._started.append(item)
             case events.TransferFinished():
@@ -184,7 +220,7 @@ class _Batch:
 
     def _insert(self) -> None:
         """Rows of what began in this batch; what also ended in it is written once, with its ending."""
-        names = {event.name for event in self._started} | {event.name for event in self._ended}
+        names = {event.name for event in self._started + self._ended} | {w.record.name for w in self._whole}
         self._files = dict(File.objects.filter(name__in=names).values_list("name", "pk")) if names else {}
         known = self._rows_of_uploads()
         endings = {event.id: event for event in self._ended}
@@ -192,49 +228,30 @@ class _Batch:
         for event in self._started:
             key = event.upload or event.id
             begun = states[key].started_at if event.upload and key in states else event.at
-            states[key] = self._record(event, endings.get(event.id), begun)
+            states[key] = _record(event, endings.get(event.id), begun)
         rows: dict[int | str, int] = {key: row.pk for key, row in known.items()}
         new = [key for key in states if key not in rows]
-        rows |= zip(new, Transfer.objects.record([states[key] for key in new]), strict=True)
+        records = [states[key] for key in new] + [whole.record for whole in self._whole]
+        keys = Transfer.objects.record(records, self._files)
+        rows |= zip(new, keys[: len(new)], strict=True)
+        self._ended_rows = {whole.id: pk for whole, pk in zip(self._whole, keys[len(new) :], strict=True)}
         self._new = {event.id: rows[event.upload or event.id] for event in self._started}
         newest = {event.upload: event.id for event in self._started if event.upload}
         self._older = {e.id for e in self._started if e.upload and newest[e.upload] != e.id}
         self._reopen(known, states)
 
-    def _record(
-        self, event: events.TransferStarted, ending: events.TransferFinished | None, begun: float
-    ) -> Record:
-        name = (ending or event).name
-        return Record(
-            name,
-            self._files.get(name),
-            event.direction,
-            event.size,
-            event.offset,
-            event.length,
-            (ending or event).done,
-            event.client[:100],
-            (event.user or "")[:150],
-            event.via,
-            event.thread,
-            event.pace,
-            event.upload,
-            begun,
-            ending.at if ending else None,
-            ending.outcome if ending else "running",
-            ending.error if ending else "",
-            ending.verified if ending else None,
-        )
-
     def _reopen(self, known: dict[str, Transfer], states: dict[int | str, Record]) -> None:
         for upload, row in known.items():
             state = states[upload]
-            for field in STATE:
+            for field in REOPENED:
                 setattr(row, field, getattr(state, field))
+            row.file_id = self._files.get(state.name)
             row.finished_at = None if state.finished_at is None else moment(state.finished_at)
         self._reopened = {row.pk for row in known.values()}
         if known:
-            Transfer.objects.bulk_update(known.values(), STATE, batch_size=100)
+            Transfer.objects.bulk_update(
+                known.values(), [*REOPENED, "file_id", "finished_at"], batch_size=100
+            )
 
     def _rows_of_uploads(self) -> dict[str, Transfer]:
         """Of uploads that go on after a break: they stay one row, from the first try to the last."""
@@ -298,17 +315,29 @@ class _Batch:
         recorder._progress.clear()
 
 
-# The fields that change when an upload goes on, or ends.
-STATE = (
-    "name",
-    "file_id",
-    "done",
-    "client",
-    "user",
-    "via",
-    "thread",
-    "pace",
-    "outcome",
-    "error",
-    "finished_at",
-)
+# What a row takes over from the next try of its upload, beside its file and its end.
+REOPENED = ("name", "done", "client", "user", "via", "thread", "pace", "outcome", "error")
+
+
+def _record(event: events.TransferStarted, ending: events.TransferFinished | None, begun: float) -> Record:
+    name = (ending or event).name
+    return Record(
+        name,
+        name,
+        event.direction,
+        event.size,
+        event.offset,
+        event.length,
+        (ending or event).done,
+        event.client[:100],
+        (event.user or "")[:150],
+        event.via,
+        event.thread,
+        event.pace,
+        event.upload,
+        begun,
+        ending.at if ending else None,
+        ending.outcome if ending else "running",
+        ending.error if ending else "",
+        ending.verified if ending else None,
+    )

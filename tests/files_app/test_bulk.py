@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("database")
 
 RECORD = Record(
     name="ä'\"\\%s.txt",
-    file_id=None,
+    file_id="a.txt",
     direction="download",
     size=2**63 - 1,
     offset=0,
@@ -76,11 +76,13 @@ def test_what_is_there_already_is_written_over_and_keeps_its_key() -> None:
 def test_every_moment_is_the_one_that_python_has_and_none_stays_none() -> None:
     moments = [0.0, 0.5, 1763800000.000001, 1763800000.999999, 1763800000.9999999, 4102444799.25]
     records = [RECORD._replace(started_at=moment, finished_at=moment) for moment in moments]
-    keys = Transfer.objects.record([*records, RECORD])
+    file = File.objects.create(name="a.txt", size=1, mtime=NOW, etag="etag")
+    keys = Transfer.objects.record([*records, RECORD._replace(file_id="gone.txt")], {"a.txt": file.pk})
     written = [Transfer.objects.get(pk=key) for key in keys]
     expected = [datetime.fromtimestamp(moment, UTC) for moment in moments]
     assert [row.started_at for row in written[:-1]] == expected
     assert [row.finished_at for row in written] == [*expected, None]
+    assert [row.file for row in written] == [*[file] * len(records), None]
     assert (written[0].verified, written[0].size, written[0].name) == (True, RECORD.size, RECORD.name)
 
 

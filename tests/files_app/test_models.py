@@ -202,6 +202,15 @@ class TestTransfers:
         first, second = make_transfer(), make_transfer()
         assert list(Transfer.objects.newest()) == [second, first, old]
 
+    @pytest.mark.parametrize("facts", [{}, {"via": "web"}])
+    def test_the_newest_are_read_from_the_end_of_an_index_and_nothing_is_sorted(
+        self, facts: dict[str, str]
+    ) -> None:
+        if connection.vendor != "sqlite":
+            pytest.skip("how another database does it depends on what it has counted")
+        (step,) = Transfer.objects.matching(**facts).newest()[:50].explain().splitlines()
+        assert "USING INDEX files_app_t_started" in step
+
     def test_only_running_rows_are_closed_as_interrupted(self) -> None:
         running, complete = make_transfer(), make_transfer(outcome="complete", finished_at=NOW)
         assert Transfer.objects.close_interrupted() == 1

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from files_app import recorder as recorder_module
-from files_app.models import File, Transfer
+from files_app.models import File, Record, Transfer
 from files_app.recorder import Recorder
 from fileserver import events
 from fileserver.partials import Upload
@@ -350,6 +350,17 @@ class TestLockedDatabase:
             recorder.stop()
         assert Transfer.objects.filter(outcome="complete").count() == 1
 
+    def test_every_beginning_is_written_whether_the_writer_waits_writes_or_is_about_to_wait(
+        self, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(recorder_module, "REST", 0.0)
+        for number in range(300):
+            recorder(started(number))
+            if number % 3:
+                wait_until(lambda: number in recorder._rows)  # noqa: B023
+        wait_until(lambda: len(recorder._rows) == 300)
+        assert Transfer.objects.filter(outcome="running").count() == 300
+
     def test_stop_writes_what_is_on_the_queue(self) -> None:
         recorder = Recorder()
         for number in range(5000):  # more than one batch
@@ -456,6 +467,36 @@ class TestPoison:
         recorder.submit(poison, lambda: told.append("left out"))
         settle(recorder)
         assert told == ["written"] * 3 + ["committed", "settled", "left out"]
+
+    def test_a_transfer_that_ends_before_the_writer_has_seen_it_is_one_whole_row(
+        self, recorder: Recorder
+    ) -> None:
+        File.objects.create(name="b.txt", size=1, mtime=datetime.fromtimestamp(0, UTC), etag="e")
+        go = self.hold(recorder)
+        recorder(started(1, "b.txt", offset=7, user="ann", pace="slow"))
+        recorder(finished(1, "b.txt", done=50, outcome="aborted", error="stalled", verified=False))
+        go.set()
+        settle(recorder)
+        row = Transfer.objects.get()
+        assert (row.file, row.offset, row.user, row.pace) == (File.objects.get(), 7, "ann", "slow")
+        assert (row.done, row.outcome, row.error, row.verified) == (50, "aborted", "stalled", False)
+        assert (row.started_at.timestamp(), row.seconds) == (1_800_000_000.0, 1.0)
+        assert recorder._begun == {}
+
+    def test_many_items_are_followed_by_the_longer_rest(
+        self, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(recorder_module, "BUSY", 2)
+        monkeypatch.setattr(recorder_module, "BUSY_REST", 3600.0)
+        go = self.hold(recorder)
+        recorder(started(1))
+        recorder(started(2))
+        go.set()
+        wait_until(lambda: recorder._rested > time.monotonic() + 3000)
+        assert Transfer.objects.filter(outcome="running").count() == 2
+        recorder(finished(1))  # waits for the end of the rest, or for somebody who cannot
+        settle(recorder)
+        assert Transfer.objects.filter(outcome="complete").count() == 1
 
     def test_a_receipt_for_a_transfer_that_nobody_remembers_is_left_aside(self, recorder: Recorder) -> None:
         recorder(started(1))
@@ -692,8 +733,8 @@ class TestUploadsThatGoOn:
         insert = Transfer.objects.record
         failures = iter([OperationalError("locked"), None, OperationalError("locked"), None])
 
-        def fails_now_and_then(rows: list[dict[str, Any]]) -> list[int]:
-            found = insert(rows)
+        def fails_now_and_then(rows: list[Record], files: dict[str, int]) -> list[int]:
+            found = insert(rows, files)
             if error := next(failures):
                 raise error
             return found

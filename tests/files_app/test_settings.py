@@ -70,6 +70,7 @@ def test_sqlite_is_opened_for_many_readers_and_one_writer(load: Any) -> None:
     assert options["timeout"] == 20
     assert "journal_mode=WAL" in options["init_command"]
     assert "synchronous=NORMAL" in options["init_command"]
+    assert "wal_autocheckpoint=" in options["init_command"]
 
 
 def test_another_database_has_no_options_of_sqlite(load: Any) -> None:
