@@ -102,13 +102,15 @@ def short_transfers(stand: Stand, keep: bool) -> Result:
 
 
 _WHERE = (
-    "Where the difference goes, by `perf`: a row takes 8 µs of the processor in the writing thread, 6 of "
-    "them in SQLite, and it reads on one core what was made on the other, which costs the clients' "
-    "threads about as much. Tried and kept: rows without Django's objects (80 to 22 µs), one statement "
-    "for many rows whose keys are not asked for one by one (22 to 12), one index less, moments made for a "
-    "column at a time (10.5 to 8), a console that is "
-    "told no more than it can say. Tried and left: rows as JSON that SQLite takes apart with the "
-    "interpreter let go, which came to the same."
+    "Where the difference goes: a row takes 6 µs of the processor in the writing thread, half of them in "
+    "SQLite, and what is told to observers about 2 in the clients' threads. Tried and kept: rows without "
+    "Django's objects (80 to 22 µs), one statement for many rows whose keys are not asked for one by one (22 "
+    "to 12), one index less and moments made for a column at a time (to 8), the row made by the thread that "
+    "ends the transfer, as the writing thread on another core fetches each fact from memory (2 µs of work "
+    "alone cost 6 to 8 beside the others), longer rests under load, an index in the order in which rows "
+    "come, and fewer checkpoints. Tried and left: rows as JSON that SQLite takes apart with the interpreter "
+    "let go, which came to the same, and a lower priority of the writing thread, which could not be told "
+    "from noise."
 )
 _HOW = (
     f"Rounds of 20,000 downloads of 10 KiB, {AT_ONCE} at once, %s; "

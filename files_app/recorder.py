@@ -291,8 +291,8 @@ class _Batch:
         for key, pk in recorder._rows.items():
             if pk in self._reopened:
                 recorder._rows[key] = NO_ROW
-        for key in self._ended_rows:
-            recorder._rows.pop(key, None)
+        for event in self._ended:
+            recorder._rows.pop(event.id, None)
         for key, row in self._new.items():
             if key not in self._ended_rows:
                 recorder._rows[key] = NO_ROW if key in self._older else row
