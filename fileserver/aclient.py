@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
-from fileserver.client import CHUNK, PUBLISH_TIMEOUT, TIMEOUT, Incomplete
+from fileserver.client import CHUNK, PUBLISH_TIMEOUT, TIMEOUT, Incomplete, keep_short
 from fileserver.protocol import Fields, parse_bare, parse_reply, request_line
 
 
@@ -84,6 +84,7 @@ class AsyncClient:
         """
         begun = await self.request("PUT", name=name, size=size, **fields)
         self.upload = begun["upload"]
+        keep_short(self._writer.get_extra_info("socket"), 2 * CHUNK)
         most = fields.get("length")
         left = size - begun["offset"] if most is None else min(most, size - begun["offset"])
         # The server may end it at any time, and say why, while the source has nothing for us.

@@ -1,6 +1,7 @@
 """The asyncio client against a real server."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from fileserver.aclient import AsyncClient
-from fileserver.client import Incomplete
+from fileserver.client import CHUNK, Incomplete
 from fileserver.events import TransferStarted
 from fileserver.protocol import ErrorReply
 from fileserver.service import GUEST, Grant
@@ -116,6 +117,8 @@ def test_an_upload_arrives_whole(running: Running, tmp_path: Path) -> None:
         end = await client.put("a", 6, pieces(b"abc", b"", b"def"), sha256=sha256(b"abcdef"))
         assert end["size"] == 6
         assert (await client.put("a", 1, pieces(b"x"), exists="rename"))["name"] == "a (1)"
+        sock = client._writer.get_extra_info("socket")
+        assert 2 * CHUNK <= sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 4 * CHUNK
 
     with_client(running, work)
     assert (tmp_path / "a").read_bytes() == b"abcdef"

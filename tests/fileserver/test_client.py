@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fileserver import client as client_module
-from fileserver.client import Client, ErrorReply, Incomplete
+from fileserver.client import SEND_BUFFER, Client, ErrorReply, Incomplete, keep_short
 from fileserver.pacing import Pace
 from fileserver.protocol import MAX_LIST, BadReply
 from fileserver.service import GUEST, Grant
@@ -114,6 +114,20 @@ def test_what_leaves_quickly_is_sent_in_longer_pieces(
     client.request("PUT", name="x", size=len(data))
     client.send_body(io.BytesIO(data), len(data), lambda piece: sizes.append(len(piece) >> 10))
     assert sizes == pieces
+
+
+def test_on_one_machine_few_bytes_of_an_upload_are_on_their_way(client: Client) -> None:
+    client.put("a.txt", io.BytesIO(b"hello"), 5)
+    # Linux takes as much again for its own use; others take what they are told.
+    found = client._sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    assert SEND_BUFFER <= found <= 2 * SEND_BUFFER
+
+
+def test_between_two_addresses_the_system_says_how_many(running: Running) -> None:
+    with socket.create_connection(running.address, source_address=("127.0.0.2", 0)) as sock:
+        before = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        keep_short(sock, SEND_BUFFER)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == before
 
 
 def test_a_source_longer_than_its_size_sends_no_byte_too_many(client: Client, tmp_path: Path) -> None:
