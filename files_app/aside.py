@@ -4,6 +4,7 @@ A line on the console takes longer than the bytes of a small file; and each line
 thread lets the others go first. Nobody reads thousands of lines a second either: what is too much is counted.
 """
 
+import itertools
 import logging
 import queue
 import threading
@@ -25,15 +26,14 @@ class Aside:
         self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name)
         self._ending = threading.Event()
-        self._lock = threading.Lock()
-        self._left_out = 0
+        self._left_out = itertools.count()  # one step for whoever counts, without a lock
+        self._known = 0  # of them, that were told of
 
     def __call__(self, event: Event) -> None:
         if self._queue.qsize() < MOST:
             self._queue.put(event)
         else:
-            with self._lock:
-                self._left_out += 1
+            next(self._left_out)
 
     def __enter__(self) -> "Aside":
         self._thread.start()
@@ -62,7 +62,7 @@ class Aside:
             log.exception("not told: %r", event)
 
     def _tell_of_the_rest(self) -> None:
-        with self._lock:
-            count, self._left_out = self._left_out, 0
+        total = next(self._left_out)
+        count, self._known = total - self._known, total + 1  # this look has counted, too
         if count:
             log.info("%d events were not told here: too many at once", count)

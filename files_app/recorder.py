@@ -13,9 +13,9 @@ import logging
 import queue
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 from django.db import InterfaceError, OperationalError, connections, transaction
@@ -29,7 +29,7 @@ BATCH = 5000  # items in one transaction, at most
 REST = 0.05  # seconds from one transaction to the next: one by one, short transfers would wait for their rows
 BUSY = 200  # items in one transaction, after which there is the longer rest
 BUSY_REST = 0.25  # seconds: the fewer and longer the writes, the less the bytes are held up
-REMEMBERED = 10_000  # ended transfers whose receipt may still come
+REMEMBERED = 10_000  # ended transfers, at least, whose receipt may still come
 PROGRESS_WRITES = 10.0  # seconds between two writes of the progress of what runs
 NO_ROW = 0  # no row has this key
 RETRY_PAUSES = (0.1, 0.5, 2.0, 5.0)  # seconds; the last one again and again
@@ -70,7 +70,7 @@ class Recorder:
         self._begun: dict[int, events.TransferStarted] = {}
         self._is_waiting = False
         self._rows: dict[int, int] = {}  # id of a live transfer → its row
-        self._ended_rows: OrderedDict[int, int] = OrderedDict()
+        self._ended_rows: dict[int, int] = {}
         self._progress: dict[int, int] = {}
         self._progress_due = 0.0
         self._rested = 0.0  # monotonic seconds
@@ -297,8 +297,9 @@ class _Batch:
             if key not in self._ended_rows:
                 recorder._rows[key] = NO_ROW if key in self._older else row
         recorder._ended_rows.update(self._ended_rows)
-        while len(recorder._ended_rows) > REMEMBERED:
-            recorder._ended_rows.popitem(last=False)
+        too_many = len(recorder._ended_rows) - REMEMBERED
+        if too_many > REMEMBERED:  # seldom, as it looks at all
+            recorder._ended_rows = dict(islice(recorder._ended_rows.items(), too_many, None))
 
     def _write_progress(self) -> None:
         """Now and then, so that a row closed after a crash says about how much had moved."""

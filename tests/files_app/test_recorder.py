@@ -523,7 +523,8 @@ class TestPoison:
             recorder(started(number))
             recorder(finished(number))
         settle(recorder)
-        assert list(recorder._ended_rows) == [7, 8, 9]
+        assert list(recorder._ended_rows)[-3:] == [7, 8, 9]
+        assert len(recorder._ended_rows) <= 6
         assert recorder._rows == {}
         assert recorder._progress == {}
 
