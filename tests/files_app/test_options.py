@@ -73,8 +73,9 @@ class TestMigrations:
 
     @pytest.mark.django_db
     def test_missing_migrations_are_counted_and_the_command_is_named(self) -> None:
-        MigrationRecorder.Migration.objects.filter(app="files_app").delete()
-        with pytest.raises(CommandError, match=r"lacks 3 migrations. Run: python manage.py migrate"):
+        count, _ = MigrationRecorder.Migration.objects.filter(app="files_app").delete()
+        assert count > 1
+        with pytest.raises(CommandError, match=rf"lacks {count} migrations. Run: python manage.py migrate"):
             require_migrated()
 
     @pytest.mark.django_db
