@@ -120,6 +120,14 @@ def settle(recorder: Recorder) -> None:
     assert written.wait(10), "the recorder has not come to the end of its queue"
 
 
+def begin(running: contextlib.ExitStack, folder: Path) -> Served:
+    """Serve until ``running`` ends; for a thread that is not the test's own and must leave no connection."""
+    try:
+        return running.enter_context(serving(folder))
+    finally:
+        connections.close_all()
+
+
 @contextlib.contextmanager
 def serving(folder: Path, limits: Limits | None = None, pace: Pace | None = None) -> Iterator[Served]:
     recorder = Recorder()

@@ -15,7 +15,7 @@ from files_app import feed as feed_module
 from files_app.consumers import BEHIND, LiveConsumer
 from files_app.feed import feed
 from files_app.models import Transfer
-from tests.files_app.conftest import Served, serving
+from tests.files_app.conftest import Served, begin
 from tests.files_app.site import run
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -231,7 +231,7 @@ class TestNews:
                 assert (first["online"], first["full"]) == (False, True)
                 assert "python manage.py runfileserver" in first["message"]
                 with contextlib.ExitStack() as server:
-                    served = await asyncio.to_thread(server.enter_context, serving(folder))
+                    served = await asyncio.to_thread(begin, server, folder)
                     settings.SERVER_PORT = served.port
                     back = await page.news_with(lambda news: news["online"])
                     assert (back["full"], back["files_changed"]) == (True, True)

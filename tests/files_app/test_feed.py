@@ -14,7 +14,7 @@ from files_app import feed as feed_module
 from files_app.feed import Feed
 from files_app.relay import connect
 from fileserver.aclient import AsyncClient
-from tests.files_app.conftest import Served, serving
+from tests.files_app.conftest import Served, begin
 from tests.files_app.site import run
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -230,7 +230,7 @@ def test_the_feed_goes_offline_and_comes_back_by_itself(
     async def view() -> None:
         feed = Feed()
         with contextlib.ExitStack() as first:
-            served = await asyncio.to_thread(first.enter_context, serving(folder))
+            served = await asyncio.to_thread(begin, first, folder)
             settings.SERVER_PORT = served.port
             async with viewing(feed) as viewer:
                 assert viewer.state()["online"] is True
@@ -239,7 +239,7 @@ def test_the_feed_goes_offline_and_comes_back_by_itself(
                 assert gone["full"] is True
                 assert viewer.state()["online"] is False
                 with contextlib.ExitStack() as second:
-                    again = await asyncio.to_thread(second.enter_context, serving(folder))
+                    again = await asyncio.to_thread(begin, second, folder)
                     settings.SERVER_PORT = again.port
                     back = await viewer.news_with(lambda news: news["online"])
                     assert back["full"] is True
