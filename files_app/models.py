@@ -105,7 +105,7 @@ class Record(NamedTuple):
     """
 
     name: str
-    file_id: str
+    file_id: str  # its name, until it is written
     direction: str
     size: int
     offset: int

@@ -45,7 +45,7 @@ class Job:
     settled: Callable[[], None]
 
 
-LOOK = Job(lambda: None, lambda: None)  # for whom waits for the queue: there is something to look at
+LOOK = Job(lambda: None, lambda: None)  # wakes the writer where it waits for the queue; never in a batch
 
 
 class Whole(NamedTuple):
@@ -66,7 +66,7 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="Recorder")
         self._stopping = threading.Event()
         self._listeners: dict[type, Callable[[Any], None]] = {}
-        # What the writer has not seen yet; to look at it he is woken where he waits for the queue.
+        # What the writer has not seen yet. Where it waits for the queue it is woken by a LOOK.
         self._begun: dict[int, events.TransferStarted] = {}
         self._is_waiting = False
         self._rows: dict[int, int] = {}  # id of a live transfer → its row
@@ -143,7 +143,8 @@ class Recorder:
         return [event for event in taken if event] + batch, item is None
 
     def _wait(self) -> Item | None:
-        # Said before the look, as the others have their look after what they do: so one of both sees it.
+        # Said before it looks, while others look whether it waits after they have put something there: so
+        # either it sees what is there, or they see that it waits.
         self._is_waiting = True
         try:
             return LOOK if self._begun else self._queue.get()

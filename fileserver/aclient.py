@@ -84,6 +84,7 @@ class AsyncClient:
         """
         begun = await self.request("PUT", name=name, size=size, **fields)
         self.upload = begun["upload"]
+        # Half of what the blocking client has, which hashes meanwhile: here pieces are only passed on.
         keep_short(self._writer.get_extra_info("socket"), 2 * CHUNK)
         most = fields.get("length")
         left = size - begun["offset"] if most is None else min(most, size - begun["offset"])
