@@ -16,7 +16,7 @@ from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 from rich.console import Console as RichConsole
 
-from files_app import send, terminal
+from files_app import paths, send, terminal
 from files_app.fetch import Fetch
 from files_app.management.commands import files as files_command
 from files_app.management.commands import start
@@ -173,18 +173,135 @@ class TestDownload:
             (["a.txt", "b.txt", "--to", "c.txt"], "c.txt is not a folder, but there are 2 files for it."),
             (["taken.txt"], "taken.txt exists and is another file: remove it, or use --to."),
             (["a.txt", "--to", "x" * 300], "cannot be written: File name too long."),
+            (["a.txt", "--to", "taken.txt/"], "taken.txt/ cannot be a folder: there is a file of that name."),
+            (["a.txt", "--to", "taken.txt/in/"], "cannot be a folder: there is a file of that name."),
+            (["Week 03", "--to", "there"], "there is not a folder, but there are 2 files for it."),
+            (["Week 04", "--to", "there"], "a folder is to go there. With a slash at its end, there/, it"),
+            (["Week"], "There is no file 'Week'. What begins so: 'Week 03/', 'Week 04/'."),
+            (["week/"], "There is no folder 'week' with files in it. What begins so: 'Week 03/', "),
+            (["a.txt/"], "There is no folder 'a.txt' with files in it. What begins so: 'a.txt'."),
+            (["Nothing/"], "There is no folder 'Nothing' with files in it."),
+            (["/"], "cannot be used: it is empty"),
+            (["Week 03//"], "cannot be used: it has an empty part"),
+            (["../"], "cannot be used"),
+            (["Week 03/1.txt", "Week 04/1.txt"], "would both be 1.txt: fetch one of them."),
         ],
     )
     def test_what_cannot_be_is_one_sentence(
         self, served: Served, home: Path, manage: Manage, arguments: list[str], words: str
     ) -> None:
-        for name in ("a.txt", "b.txt", "taken.txt"):
+        for name in ("a.txt", "b.txt", "taken.txt", "Week 03/1.txt", "Week 03/in/2.txt", "Week 04/1.txt"):
             served.put(name, b"hello")
         (home / "taken.txt").write_bytes(b"mine")
         with pytest.raises(CommandError) as failure:
             manage("download", *arguments)
         assert words in str(failure.value)
         assert (home / "taken.txt").read_bytes() == b"mine"
+        assert names(home) == ["taken.txt"]
+
+    def test_of_many_names_that_begin_so_the_first_are_told(
+        self, served: Served, home: Path, manage: Manage
+    ) -> None:
+        for number in range(8):
+            served.put(f"Week {number}/notes.txt", b"hello")
+        with pytest.raises(CommandError, match=r"'Week 4/' and 3 more\.$"):
+            manage("download", "Week")
+
+    @pytest.mark.parametrize("to", ["there/", "new/there/", "./there//", "there/."])
+    def test_a_slash_at_the_end_means_a_folder_which_is_made(
+        self, served: Served, home: Path, manage: Manage, capsys: pytest.CaptureFixture[str], to: str
+    ) -> None:
+        if to == "there/.":  # as the shell completes it: no slash at the end, but there
+            (home / "there").mkdir()
+        served.put("Week 03/a.txt", b"hello")
+        manage("download", "Week 03/a.txt", "--to", to)
+        assert (home / to / "a.txt").read_bytes() == b"hello"
+        assert capsys.readouterr().out == f"{Path(to) / 'a.txt'} is whole\n"
+
+    def test_the_slash_of_this_system_means_a_folder_too(self) -> None:
+        assert [paths.means_folder(text) for text in ("a/", "a", "", "a/b")] == [True, False, False, False]
+        assert paths.separators("\\", "/") == ("/", "\\")
+
+    @pytest.mark.parametrize("name", ["course/Week 03", "course/Week 03/"])
+    @pytest.mark.parametrize(("to", "found"), [(None, "."), ("there/", "there"), (".", ".")])
+    def test_all_files_of_a_folder_come_with_their_places_in_it(
+        self,
+        served: Served,
+        home: Path,
+        manage: Manage,
+        capsys: pytest.CaptureFixture[str],
+        name: str,
+        to: str | None,
+        found: str,
+    ) -> None:
+        tree = {"1.txt": b"one", "in/2.txt": b"two", "in/deep/ü.txt": b"three"}
+        for place, data in tree.items():
+            served.put(f"course/Week 03/{place}", data)
+        served.put("course/Week 03 solutions.txt", b"not this one")
+        manage("download", name, *(["--to", to] if to else []))
+        top = home / found / "Week 03"
+        arrived = {path.relative_to(top).as_posix(): path for path in top.rglob("*") if path.is_file()}
+        assert {place: path.read_bytes() for place, path in arrived.items()} == tree
+        assert len(capsys.readouterr().out.splitlines()) == 3
+        assert [served.row_of(number).verified for number in (1, 2, 3)] == [True] * 3
+        manage("download", name, *(["--to", to] if to else []))  # all is there: nothing is fetched again
+        assert len(served.events.of(TransferStarted)) == 3
+
+    def test_a_folder_goes_on_where_it_broke_off(self, served: Served, home: Path, manage: Manage) -> None:
+        for name in ("1.txt", "2.txt"):
+            served.put(f"week/{name}", b"hello")
+        (home / "week").mkdir()
+        (home / "week" / "1.txt").write_bytes(b"hello")
+        (home / "week" / "2.txt.part").write_bytes(b"hel")
+        (home / "week" / "2.txt.part.etag").write_text(served.storage.stat("week/2.txt").etag)
+        # Hashed, so that what is whole is known to be.
+        served.storage.remember_hash("week/1.txt", served.storage.stat("week/1.txt").etag, sha256(b"hello"))
+        manage("download", "week")
+        moved = [(event.name, event.offset) for event in served.events.of(TransferStarted)]
+        assert moved == [("week/2.txt", 3)]
+        assert names(home / "week") == ["1.txt", "2.txt"]
+
+    def test_one_file_of_a_folder_that_fails_keeps_no_other_from_coming_and_ends_with_1(
+        self, served: Served, home: Path, manage: Manage, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for name in ("1.txt", "2.txt", "3.txt", "4/x.txt"):
+            served.put(f"week/{name}", b"hello")
+        served.storage.remember_hash("week/2.txt", served.storage.stat("week/2.txt").etag, "0" * 64)
+        (home / "week").mkdir()
+        (home / "week" / "4").write_text("a file where a folder is to be")
+        with pytest.raises(CommandError, match=r"^2 of 4 files could not be downloaded\.$") as failure:
+            manage("download", "week")
+        assert failure.value.returncode == 1
+        assert names(home / "week") == ["1.txt", "3.txt", "4"]
+        said = capsys.readouterr()
+        assert said.out.splitlines() == ["week/1.txt is whole", "week/3.txt is whole"]
+        assert [line.partition(" ")[0] for line in said.err.splitlines()] == ["week/2.txt", "week/4/x.txt"]
+
+    def test_a_server_that_goes_in_the_middle_of_a_folder_ends_the_work(
+        self, served: Served, home: Path, manage: Manage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("1.txt", "2.txt"):
+            served.put(f"week/{name}", b"hello")
+        run = Fetch.run
+
+        def gone(self: Fetch, pace: Pace | None) -> Iterator[tuple[int, int]]:
+            yield from run(self, pace)
+            served.server.shutdown(grace=0)
+
+        monkeypatch.setattr(Fetch, "run", gone)
+        with pytest.raises(CommandError, match=r"^(No file server answers|week/2\.txt broke off|The conn)"):
+            manage("download", "week")
+        assert names(home / "week") == ["1.txt"]
+
+    def test_a_folder_with_a_name_that_leads_out_of_it_is_refused(
+        self, served: Served, home: Path, manage: Manage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        served.put("week/1.txt", b"hello")
+        listed = [{"name": "week/../../out.txt", "size": 1, "mtime": 0}]
+        monkeypatch.setattr(Client, "files", lambda self, prefix="": iter(listed))
+        with pytest.raises(CommandError, match="cannot be used"):
+            manage("download", "week")
+        assert names(home) == []
 
     def test_a_wrong_hash_is_a_failure_and_leaves_nothing(
         self, served: Served, home: Path, manage: Manage
@@ -299,7 +416,9 @@ class TestUpload:
             (["x" * 300], "cannot be read: File name too long."),
             (["empty folder"], "There is no file in what was named."),
             (["/dev/null"], "/dev/null is neither a file nor a folder."),
-            (["a.txt", "a.txt", "--as", "b.txt"], "--as can name one PATH only."),
+            (["a.txt", "a.txt", "--as", "b.txt"], "--as can name one PATH only; with a slash"),
+            (["a.txt/"], "a.txt/ is no folder, but a file."),
+            (["a.txt", "--as", "/"], "cannot be used"),
             (["a.txt", "--as", "../b.txt"], "cannot be used"),
             (["a.txt", "--as", "con"], "is a device on Windows"),
             (["a.txt", "--exists", "overwrite"], "invalid choice"),
@@ -372,9 +491,37 @@ class TestUpload:
         assert found == {f"week 3/{name}": name for name in sent}
         assert len(capsys.readouterr().out.splitlines()) == len(sent)
 
+    def test_a_slash_at_the_end_of_the_new_name_means_a_folder(
+        self, served: Served, home: Path, manage: Manage, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for name in ("a.txt", "b.txt"):
+            (home / name).write_text(name)
+        manage("upload", "a.txt", "--as", "week 4/text/")
+        manage("upload", "a.txt", "b.txt", "--as", "week 5/")
+        said = capsys.readouterr().out.splitlines()
+        assert [line.rpartition(" is there as ")[2] for line in said] == [
+            "week 4/text/a.txt",
+            "week 5/a.txt",
+            "week 5/b.txt",
+        ]
+        assert (served.folder / "week 5" / "b.txt").read_text() == "b.txt"
+
+    @pytest.mark.parametrize("options", [[], ["--exists", "replace"], ["--exists", "rename"]])
+    def test_a_file_does_not_get_the_name_of_a_folder(
+        self, served: Served, home: Path, manage: Manage, options: list[str]
+    ) -> None:
+        served.put("week 3/a.txt", b"hello")
+        (home / "b.txt").write_text("x")
+        with pytest.raises(CommandError) as failure:
+            manage("upload", "b.txt", "--as", "week 3", *options)
+        told = "'week 3' is a folder there. To put the file into it, say: --as 'week 3/'"
+        assert str(failure.value) == told
+        assert names(served.folder) == ["week 3"]
+
     @pytest.mark.parametrize(
         ("path", "options", "stored"),
         [
+            ("folder", ["--as", "week 4/text/"], "week 4/text/folder/a.txt"),
             ("folder", ["--as", "week 4/text"], "week 4/text/a.txt"),
             ("folder/", [], "folder/a.txt"),
             ("folder/.", [], "folder/a.txt"),
@@ -478,7 +625,27 @@ class TestFiles:
         assert lines[0] == f"1\t{entry.mtime:.0f}\ta.txt"
         assert lines[1].endswith("\tweek 3/Übung 🎉.txt")
         assert manage("files", "week").splitlines() == lines[1:]
-        assert manage("files", "nothing") == ""
+        assert manage("files", "week 3/").splitlines() == lines[1:]
+
+    @pytest.mark.parametrize(
+        ("prefix", "words"),
+        [
+            ("nothing", "No file begins with 'nothing'."),
+            ("Week", "No file begins with 'Week'. What begins so: 'week 3/', 'weekly.txt'."),
+            ("week 3/b", "No file begins with 'week 3/b'."),
+        ],
+    )
+    def test_a_beginning_that_no_file_has_is_a_sentence_and_a_failure(
+        self, served: Served, manage: Manage, prefix: str, words: str
+    ) -> None:
+        for name in ("week 3/a.txt", "weekly.txt"):
+            served.put(name, b"x")
+        with pytest.raises(CommandError) as failure:
+            manage("files", prefix)
+        assert (str(failure.value), failure.value.returncode) == (words, 1)
+
+    def test_an_empty_server_is_no_failure(self, served: Served, manage: Manage) -> None:
+        assert manage("files") == ""
 
     def test_a_person_gets_a_table(
         self, served: Served, manage: Manage, monkeypatch: pytest.MonkeyPatch

@@ -5,14 +5,16 @@ import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.template.defaultfilters import filesizeformat
 from rich.table import Table
 from rich.text import Text
 
 from files_app.models import moment
 from files_app.options import add_server_address
+from files_app.paths import what_begins_so
 from files_app.terminal import console, file_server
+from fileserver.names import shown
 
 
 class Command(BaseCommand):
@@ -25,7 +27,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         with file_server(options) as client:
-            entries = list(client.files(options["prefix"]))
+            prefix = options["prefix"]
+            entries = list(client.files(prefix))
+            if prefix and not entries:  # as of grep: nothing on the standard output, and an exit code of 1
+                raise CommandError(f"No file begins with {shown(prefix)}.{what_begins_so(client, prefix)}")
         if not console.is_terminal:  # for other programs: bytes, Unix time, name
             try:
                 for entry in entries:

@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from files_app.options import add_server_address
+from files_app.paths import means_folder, require_no_folder, upload_name
 from files_app.send import Send, SendError
 from files_app.terminal import console, file_server, progress_bars
 from fileserver.client import Client
@@ -22,10 +23,12 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("paths", nargs="+", metavar="PATH", help="files, and folders with all in them")
         parser.add_argument(
-            "paths", nargs="+", metavar="PATH", type=Path, help="files, and folders with all in them"
+            "--as",
+            dest="name",
+            help="the name it gets there (one PATH only), or a folder if a slash ends it",
         )
-        parser.add_argument("--as", dest="name", help="the name it gets there (one PATH only)")
         parser.add_argument(
             "--exists",
             choices=("fail", "replace", "rename"),
@@ -35,13 +38,18 @@ class Command(BaseCommand):
         add_server_address(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["name"] and len(options["paths"]) > 1:
-            raise CommandError("--as can name one PATH only.")
-        files = [pair for path in options["paths"] for pair in _files_in(path, options["name"])]
+        name = options["name"]
+        if name and not name.endswith("/") and len(options["paths"]) > 1:
+            raise CommandError(
+                f"--as can name one PATH only; with a slash at its end, {name}/, it is a folder."
+            )
+        files = [pair for path in options["paths"] for pair in _files_in(path, upload_name(path, name))]
         if not files:
             raise CommandError("There is no file in what was named.")
         with file_server(options) as client:  # if nobody is there at all, it is said at once
             client.request("PING")
+            if name and files[0][1] == name:
+                require_no_folder(client, name)
         failed = [path for path, name in files if not self._upload(path, name, options)]
         if failed:
             raise CommandError(f"{len(failed)} of {len(files)} files could not be uploaded.")
@@ -71,9 +79,9 @@ class Command(BaseCommand):
         return False
 
 
-def _files_in(path: Path, name: str | None) -> Iterator[tuple[Path, str]]:
-    """Each file to send, with the name that it is to get; folders keep their structure."""
-    top = name or path.resolve().name
+def _files_in(name: str, top: str) -> Iterator[tuple[Path, str]]:
+    """Each file to send, with the name that it is to get; in a folder it begins with ``top``."""
+    path = Path(name)
     try:
         is_folder = path.is_dir()
         if not is_folder and not path.is_file():
@@ -82,6 +90,8 @@ def _files_in(path: Path, name: str | None) -> Iterator[tuple[Path, str]]:
             )
     except OSError as error:
         raise CommandError(f"{path} cannot be read: {error.strerror}.") from None
+    if not is_folder and means_folder(name):
+        raise CommandError(f"{name} is no folder, but a file.")
     if not is_folder:
         yield path, top
         return
