@@ -168,6 +168,8 @@ class FlowRequest(WebRequest):
             if message.get("more_body") and self.producer is None:
                 self.registerProducer(self, True)
         super().handle_reply(message)
+        if not self.responseHeaders.hasHeader(b"date"):  # RFC 9110, section 6.6.1; Daphne gives none
+            self.responseHeaders.setRawHeaders(b"date", [http.datetimeToString()])
 
     def check_length(self, message: Message) -> None:
         """On a connection that stays open, a body unlike its Content-Length hangs or confuses the client."""

@@ -64,6 +64,7 @@ INSTALLED_APPS = [
     "csp",
 ]
 MIDDLEWARE = [
+    "cfsite.caching.CachingMiddleware",  # first, for it completes what the others answer
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.common.CommonMiddleware",  # refuses unknown hosts, so before everything that answers
     "files_app.access.LoopbackOnlyMiddleware",

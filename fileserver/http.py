@@ -276,7 +276,9 @@ class StraightDownloads(Handler):
 
 def _headers_for(request: Request, file: OpenFile, found: Selection) -> dict[str, str]:
     headers = file_headers(file.name, file.etag, file.mtime)
-    if found.status != 304:
+    if found.status == 304:
+        del headers["Content-Type"]  # it is about what the browser has, and that has its type
+    else:
         headers["Content-Length"] = str(found.length)
     if found.status == 206:
         headers["Content-Range"] = found.content_range(file.size)

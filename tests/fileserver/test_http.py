@@ -372,7 +372,7 @@ def test_what_the_browser_has_already_is_not_sent_again(running: Running, peer: 
     etag = get(peer, "/get/a/a", "HEAD").headers["etag"]
     answer = get(peer, "/get/a/a", If_None_Match=etag)
     assert (answer.status, answer.headers["etag"]) == (304, etag)
-    assert "content-length" not in answer.headers
+    assert not answer.headers.keys() & {"content-length", "content-type"}
     assert get(peer, "/get/a/a", If_Match='"another"').status == 412
     assert running.events.of(TransferStarted) == []
 
