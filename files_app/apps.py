@@ -6,4 +6,4 @@ class FilesAppConfig(AppConfig):
     verbose_name = "File server"
 
     def ready(self) -> None:
-        from files_app import checks  # noqa: F401 - registers them
+        from files_app import checks, logins  # noqa: F401 - both register themselves
