@@ -2,6 +2,7 @@
 
 import logging
 import re
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -16,7 +17,8 @@ PASSWORD = "correct horse"
 
 
 @pytest.fixture(autouse=True)
-def _user(database: None) -> None:
+def _user(database: None, settings: Any) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # quick ones will do here
     User.objects.create_superuser("admin", password=PASSWORD)
 
 
