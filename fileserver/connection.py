@@ -28,6 +28,9 @@ STALL_FLOOR = 100  # bytes a second, on average over STALL_SECONDS
 LINE_SECONDS = 10.0  # from a line's first byte to its LF
 LINGER_SECONDS = 1.0
 LINGER_BYTES = 64 << 20  # a client that sends a refused upload reads the refusal long before
+NOISE_BYTES = 64 * 1024  # that a peer to which we only send may send between two looks
+# Where bytes go that nobody wants, of all threads at once: it is never read.
+_WASTE = bytearray(256 * 1024)
 
 READABLE = getattr(select, "POLLIN", 1)
 WRITABLE = getattr(select, "POLLOUT", 4)
@@ -162,14 +165,16 @@ class Connection:
         idle: float,
         line_seconds: float = LINE_SECONDS,
         check: Callable[[bytes], None] = refuse_foreign,
+        since: float | None = None,
     ) -> bytes | None:
         """The next line without its LF or CR LF; ``None`` when the peer has closed between two lines.
 
-        ``idle`` seconds may pass before its first byte; ``check`` may refuse the line, or its start. Raises
-        ``ErrorReply`` (``timeout``, ``too-long``, ``bad-request`` for a line without LF), ``PeerGone``, and
-        what ``check`` does.
+        Its first byte must come within ``idle`` seconds of ``since`` (a monotonic time, by default now);
+        ``check`` may refuse the line, or its start. Raises ``ErrorReply`` (``timeout``, ``too-long``,
+        ``bad-request`` for a line without LF), ``PeerGone``, and what ``check`` does.
         """
-        if not self._input and not self._fill(idle, f"No request came for {idle:g} s."):
+        waited = 0.0 if since is None else time.monotonic() - since
+        if not self._input and not self._fill(idle - waited, f"No request came for {idle:g} s."):
             return None
         deadline = time.monotonic() + line_seconds
         while (found := self._input.find(b"\n")) < 0:
@@ -241,16 +246,26 @@ class Connection:
         return seconds > 0 and self.wait(READABLE, seconds)
 
     def has_closed(self) -> bool:
-        """Whether the peer has closed; bytes that it sends meanwhile are thrown away."""
+        """Whether the peer has closed; bytes that it sends meanwhile are thrown away.
+
+        ``NOISE_BYTES`` at most: who sends more between two looks never lets us stop reading, so it is
+        refused (``ErrorReply``).
+        """
+        left = NOISE_BYTES - len(self._input)
         self._input.clear()
         try:
-            while self._recv(READ_SIZE):
-                pass
+            while left > 0:
+                count = self._recv_waste(left)
+                if not count:
+                    return True
+                left -= count
         except BlockingIOError:
             return False
         except PeerGone:
             return True
-        return True
+        error = ErrorReply("bad-request", "Nothing may be sent here but the end of the connection.")
+        error.closes = True
+        raise error
 
     def _recv(self, size: int) -> bytes:
         try:
@@ -261,6 +276,17 @@ class Connection:
             raise PeerGone(str(error)) from error
         self._at_end = not data
         return data
+
+    def _recv_waste(self, most: int) -> int:
+        """Throw away what has come, but no more than ``most`` bytes; how many, 0 at the end of the stream."""
+        try:
+            count = self.sock.recv_into(_WASTE, min(most, len(_WASTE)))
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise PeerGone(str(error)) from error
+        self._at_end = not count
+        return count
 
     # --- writing
 
@@ -389,9 +415,11 @@ class Connection:
     def _linger(self) -> None:
         self.sock.shutdown(socket.SHUT_WR)
         deadline = time.monotonic() + LINGER_SECONDS
-        thrown_away = 0
-        while thrown_away < LINGER_BYTES and self.wait(READABLE, deadline - time.monotonic()):
-            data = self.sock.recv(READ_SIZE)
-            if not data:
+        left = LINGER_BYTES
+        # The clock is asked each time: a wait for a peer that always has one more byte ends at once.
+        while left > 0 and (seconds := deadline - time.monotonic()) > 0 and self.wait(READABLE, seconds):
+            count = self._recv_waste(left)
+            if not count:
                 return
-            thrown_away += len(data)
+            left -= count
+            self.company.about_to_wait()  # these bytes ask for nothing: whoever asks goes first

@@ -1,8 +1,9 @@
 """Straight downloads: ``GET`` and ``HEAD`` of ``/get/<ticket>/<name>`` over HTTP/1.1 (RFC 9112), no more.
 
 A browser that the site has given a ticket fetches its bytes here by itself. ``authorize`` says what a ticket
-is good for. Any web page can make a browser send requests to this port, so whatever is not exactly as
-expected is answered with one sentence and cut off: no body is read, and no line of it becomes a verb.
+is good for. Who opens this port's address in a browser is sent to the page. Any web page can make a browser
+send requests to this port, so whatever is not exactly as expected is answered with one sentence and cut off:
+no body is read, and no line of it becomes a verb.
 """
 
 import logging
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 MOST_HEADER_LINES = 64
 MAX_HEAD_BYTES = 32 * 1024  # all lines of a request together; each has the limit of a line besides
 
+# What follows the verb begins as no name of a file does, and no JSON.
+_HTTP = re.compile(rb"[!-~]+ (?:/|\*|[A-Za-z]+://).* HTTP/1\.[01]", re.DOTALL)
+_LINE = re.compile(rb"([!-~]+) ([!-~]+) HTTP/1\.([01])")
 _STRAIGHT = re.compile(rb"[!-~]+ /get/")
 _REQUEST = re.compile(rb"([!-~]+) /get/([!-.0-~]+)/([!-~]*) HTTP/1\.([01])")
 _FIELD_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -89,6 +93,11 @@ class Request:
     closes: bool  # nothing will follow on this connection
 
 
+def is_http(line: bytes) -> bool:
+    """Whether ``line`` looks like a request line of HTTP, well-formed or not: it is answered in HTTP."""
+    return _HTTP.fullmatch(line) is not None
+
+
 def is_straight(line: bytes) -> bool:
     """Whether a request line of HTTP asks for what this module has."""
     return _STRAIGHT.match(line) is not None
@@ -100,17 +109,40 @@ def parse_head(lines: list[bytes]) -> Request:
     if found is None:
         raise Refused(400, "This port answers GET and HEAD of /get/<ticket>/<name> only.")
     method, ticket, path, minor = found.groups()
-    if method not in (b"GET", b"HEAD"):
-        raise Refused(405, "Only GET and HEAD are possible here.", Allow="GET, HEAD")
-    headers = _headers_of(lines[1:])
-    if headers.keys() & {"content-length", "transfer-encoding"}:
-        raise Refused(400, "A download has no body.")
-    if "host" not in headers and minor == b"1":
-        raise Refused(400, "The header Host is missing.")
+    headers = _checked_headers(method, minor, lines[1:])
     options = [option.strip().lower() for option in headers.get("connection", "").split(",")]
     return Request(
         method.decode(), ticket.decode(), _name_of(path), headers, minor == b"0" or "close" in options
     )
+
+
+def turned_away(lines: list[bytes], page_url: str | None) -> Refused:
+    """The answer to a request that is for no download: it says where the page is.
+
+    ``lines`` as in ``parse_head``; ``page_url``, if it is known, is where ``GET /`` is redirected to. Raises
+    ``Refused`` for what is wrong with any request.
+    """
+    found = _LINE.fullmatch(lines[0]) if lines else None
+    if found is None:
+        return Refused(400, "This request cannot be understood.")
+    method, target, minor = found.groups()
+    _checked_headers(method, minor, lines[1:])
+    # Always this address, never one made of what the request says: the way must not lead to anywhere else.
+    if page_url is None:
+        return Refused(404, "This is the port of the file server, which has no pages: open that of the site.")
+    sentence = f"The page is at {page_url}; this is the port of the file server."
+    return Refused(303, sentence, Location=page_url) if target == b"/" else Refused(404, sentence)
+
+
+def _checked_headers(method: bytes, minor: bytes, lines: list[bytes]) -> dict[str, str]:
+    if method not in (b"GET", b"HEAD"):
+        raise Refused(405, "Only GET and HEAD are possible here.", Allow="GET, HEAD")
+    headers = _headers_of(lines)
+    if headers.keys() & {"content-length", "transfer-encoding"}:
+        raise Refused(400, "A request here has no body.")
+    if "host" not in headers and minor == b"1":
+        raise Refused(400, "The header Host is missing.")
+    return headers
 
 
 def _headers_of(lines: list[bytes]) -> dict[str, str]:
@@ -173,7 +205,6 @@ def _anything(line: bytes) -> None:
 class StraightDownloads(Handler):
     def converse_http(self, line: bytes) -> None:
         """Answer the request that begins with ``line``, and those behind it, until either side is done."""
-        self.connection.company.about_to_wait()
         lines = [line]
         while self._answer_http(lines):
             if self._stopping or not self.connection.has_input(self.service.limits.keep_alive):
@@ -183,7 +214,12 @@ class StraightDownloads(Handler):
     def _answer_http(self, lines: list[bytes]) -> bool:
         """Whether another request may follow. ``lines``: what has been read of this one."""
         try:
+            # To check a ticket takes longer than most requests: after each, the others have their turns.
+            self.connection.company.about_to_wait()
             self._read_head(lines)
+            self.connection.company.about_to_work()
+            if not (self.service.straight and lines and is_straight(lines[0])):
+                raise turned_away(lines, self.service.page_url)
             request = parse_head(lines)
             return self._serve(request) and not request.closes
         except Refused as refusal:
@@ -236,7 +272,7 @@ class StraightDownloads(Handler):
         if not request.name:
             self.connection.send(head_of(204, _HERE))
             return False
-        with self.service.storage.open(request.name) as file:
+        with self.service.storage.open(request.name, self.connection.company.about_to_wait) as file:
             found = _select(request, file)
             head = head_of(found.status, _headers_for(request, file, found))
             if request.method == "GET" and found.status in (200, 206):

@@ -56,12 +56,13 @@ class FileServer:
         limits: Limits | None = None,
         pace: Pace | None = None,
         straight: bool = False,
+        page_url: str | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.registry = Registry(observer, self.limits.max_clients)
         self._partials = Partials(storage, self.limits.keep_partial)
         self._service = Service(
-            storage, self._partials, self.registry, observer, authorize, self.limits, pace, straight
+            storage, self._partials, self.registry, observer, authorize, self.limits, pace, straight, page_url
         )
         self._host, self._port = host, port
         self._listener: socket.socket | None = None

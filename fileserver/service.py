@@ -72,3 +72,4 @@ class Service:
     limits: Limits = field(default_factory=Limits)
     pace: Pace | None = None
     straight: bool = False  # whether browsers with a ticket are served over HTTP
+    page_url: str | None = None  # of the site's page, where a browser that opens this port is sent

@@ -7,12 +7,13 @@ exceptions from anywhere below; they become one ``ERR`` line here.
 import contextlib
 import itertools
 import logging
+import time
 from collections import OrderedDict
 
 from fileserver import protocol
 from fileserver.connection import Connection, PeerGone, Stalled
 from fileserver.events import FileDeleted, FileHashed, TransferVerified
-from fileserver.http import StraightDownloads, is_straight
+from fileserver.http import StraightDownloads, is_http
 from fileserver.intake import Intake
 from fileserver.names import shown
 from fileserver.protocol import ErrorReply, Fields
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 MOST_RECEIPTS = 1000  # deliveries that a session remembers, to check a receipt against
 MOST_IN_TURN = 8  # requests that were there already, after which the others have their turns first
+MAX_EMPTY_LINES = 8  # in a row; a person who leans on the key is answered, a stream of them is cut off
 WATCH_LOOK = 1.0  # seconds between two looks whether a watcher is still there
 
 
@@ -38,6 +40,7 @@ class Session(Intake, StraightDownloads):
         self._unreceipted: tuple[Transfer, Entry | OpenFile] | None = None
         self._delivered: OrderedDict[int, Entry | OpenFile] = OrderedDict()
         self._streak = 0  # requests that were there already when the one before was answered
+        self._is_first = True  # the line that comes next
 
     def run(self) -> None:
         """Talk until either side is done. Raises nothing that a peer can cause."""
@@ -52,27 +55,26 @@ class Session(Intake, StraightDownloads):
     # --- the conversation
 
     def _converse(self) -> None:
-        silence, is_first = self.service.limits.first_silence, True
+        silence = self.service.limits.first_silence
         while True:
             try:
-                line = self._next_line(silence)
+                line = self._next_request(silence)
                 if line is None:
                     return
                 self._say_what_comes()
-                if line:
-                    self._answer(line)
+                self._answer(line)
             except ErrorReply as error:
                 self.connection.send(error.line())
                 if error.closes:
                     return
             except protocol.ForeignProtocol as error:
                 # Never behind another line: a web page could hide a request in what it makes a browser send.
-                if is_first and self.service.straight and is_straight(error.line):
+                if self._is_first and is_http(error.line):
                     self.converse_http(error.line)
                 else:
                     self.connection.send(ErrorReply("bad-request", str(error)).line())
                 return
-            silence, is_first = self.service.limits.silence, False
+            silence = self.service.limits.silence
 
     def _say_what_comes(self) -> None:
         """To the other threads. Who always has one more request gets no advantage over them from it."""
@@ -83,11 +85,23 @@ class Session(Intake, StraightDownloads):
             self.connection.company.about_to_wait()  # not for this client, but to let the others go
         self.connection.company.about_to_work()
 
-    def _next_line(self, silence: float) -> bytes | None:
+    def _next_request(self, silence: float) -> bytes | None:
+        """The next line that is not empty. Empty ones ask for nothing, so they neither buy time nor last."""
+        since = time.monotonic()
+        for _ in range(MAX_EMPTY_LINES + 1):
+            line = self._next_line(silence, since)
+            self._is_first = False
+            if line != b"":
+                return line
+        error = ErrorReply("bad-request", f"More than {MAX_EMPTY_LINES} empty lines came in a row.")
+        error.closes = True
+        raise error
+
+    def _next_line(self, silence: float, since: float) -> bytes | None:
         line = None
         try:
             if not self._stopping or self._unreceipted:
-                line = self.connection.read_line(silence, self.service.limits.line)
+                line = self.connection.read_line(silence, self.service.limits.line, since=since)
         except ErrorReply:
             if not self._stopping:  # else it broke off because we stopped reading
                 raise

@@ -46,6 +46,12 @@ def saved(page: Any, link: Any, path: Path) -> tuple[int | None, str]:
     return urlsplit(download.value.url).port, download.value.suggested_filename
 
 
+def test_the_address_of_the_file_server_leads_to_the_page(page: Any, stack: Stack) -> None:
+    page.goto(f"http://localhost:{stack.server_port}/")
+    assert page.url == f"http://127.0.0.1:{stack.web_port}/"
+    expect(page.locator("#status")).to_have_attribute("data-state", "online", timeout=PATIENCE)
+
+
 def test_a_click_fetches_the_file_from_the_port_itself(page: Any, stack: Stack, tmp_path: Path) -> None:
     content = numbered_bytes(20 << 20)
     put(stack, "big ü #1.bin", content)

@@ -252,6 +252,8 @@ def test_limits_are_those_of_the_code() -> None:
     assert f"| silence before the first request | {limits.first_silence:g} s |" in table
     assert f"| silence between two requests | {limits.silence:g} s |" in table
     assert f"| from the first byte of a line to its LF | {limits.line:g} s |" in table
+    assert f"| empty lines in a row | {import_module('fileserver.session').MAX_EMPTY_LINES} |" in table
+    assert f"| {import_module('fileserver.connection').NOISE_BYTES:,} | `bad-request`" in table
     http = import_module("fileserver.http")
     assert f"{http.MOST_HEADER_LINES}, and {http.MAX_HEAD_BYTES:,} bytes with the first line" in table
     assert f"| all lines of a request over HTTP | {limits.line:g} s | 408" in table

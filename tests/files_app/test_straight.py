@@ -10,6 +10,7 @@ from django.utils.http import content_disposition_header
 
 from files_app import tickets
 from files_app.models import Transfer
+from files_app.straight import page_url
 from fileserver.events import ClientConnected, TransferStarted
 from fileserver.http import content_disposition
 from fileserver.names import is_safe
@@ -48,6 +49,27 @@ def straight(served: Served, url: str) -> tuple[bytes, bytes]:
         peer.send(f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode())
         head, _, body = peer.rest().partition(b"\r\n\r\n")
         return head, body
+
+
+@pytest.mark.parametrize(
+    ("changed", "url"),
+    [
+        ({}, "http://127.0.0.1:8000/"),
+        ({"WEB_PORT": 8080}, "http://127.0.0.1:8080/"),
+        ({"WEB_HOST": "::1"}, "http://[::1]:8000/"),
+        ({"WEB_HOST": "localhost", "ALLOWED_HOSTS": ["localhost"]}, "http://localhost:8000/"),
+        ({"ALLOWED_HOSTS": ["files.example.org"]}, None),  # it would answer 400
+        ({"HTTPS": True}, None),  # it would redirect to a port that speaks no https
+    ],
+)
+def test_where_the_page_is_is_told_only_if_it_is_there(
+    settings: Any, changed: dict[str, Any], url: str | None
+) -> None:
+    settings.WEB_HOST, settings.WEB_PORT = "127.0.0.1", 8000
+    settings.ALLOWED_HOSTS, settings.HTTPS = ["localhost", "127.0.0.1", "[::1]"], False
+    for name, value in changed.items():
+        setattr(settings, name, value)
+    assert page_url() == url
 
 
 class TestRedirect:
@@ -181,13 +203,13 @@ class TestRules:
         assert self.base(served) is None
 
 
-def test_turned_off_the_port_refuses_all_http(folder: Any, settings: Any) -> None:
+def test_turned_off_the_port_has_no_downloads(folder: Any, settings: Any) -> None:
     url = "/get/" + tickets.make("", "127.0.0.1") + "/"
     for on in (True, False):
         settings.STRAIGHT_DOWNLOADS = on
         with serving(folder) as served:
             head, _ = straight(served, url)
-        assert head.startswith(b"HTTP/1.1 204" if on else b"ERR ")
+        assert head.startswith(b"HTTP/1.1 204 " if on else b"HTTP/1.1 404 ")
 
 
 def probe_of(page: Answer) -> str:

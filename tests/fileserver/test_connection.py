@@ -242,6 +242,18 @@ def test_whether_the_peer_has_closed_is_seen_past_what_it_sends(pair: Pair) -> N
     wait_until(connection.has_closed)
 
 
+def test_a_peer_that_always_sends_more_is_refused_and_not_read_for_ever(pair: Pair) -> None:
+    connection, peer = pair
+    for count in (module.NOISE_BYTES - 1, module.NOISE_BYTES):
+        peer.sendall(bytes(count))
+        wait_until(lambda: len(connection.sock.recv(1 << 20, socket.MSG_PEEK)) == count)  # noqa: B023
+        if count < module.NOISE_BYTES:
+            assert not connection.has_closed()
+    with pytest.raises(ErrorReply) as refusal:
+        connection.has_closed()
+    assert (refusal.value.code, refusal.value.closes) == ("bad-request", True)
+
+
 def test_whether_the_peer_has_reset_is_seen(pair: Pair) -> None:
     connection, peer = pair
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -438,6 +450,33 @@ def test_a_close_takes_no_endless_stream(pair: Pair) -> None:
     assert connection.sock.fileno() == -1
 
 
+class Endless(socket.socket):
+    """Always has one more byte, for three seconds; what it has really got stays unread."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(fileno=sock.detach())
+        self.until = time.monotonic() + 3
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        return b"x" * (time.monotonic() < self.until)
+
+    def recv_into(self, *args: object, **kwargs: object) -> int:
+        return int(time.monotonic() < self.until)
+
+
+def test_a_close_lingers_for_a_moment_only_though_there_is_always_one_more_byte(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LINGER_SECONDS", 0.05)
+    connection, peer = pair
+    peer.sendall(b"more")
+    wait_until(connection.has_input)
+    connection.sock = Endless(connection.sock)
+    begun = time.monotonic()
+    connection.close()
+    assert 0.04 < time.monotonic() - begun < 2
+
+
 # --- the threads beside it
 
 
@@ -477,6 +516,15 @@ def test_after_the_moment_the_others_hear_that_it_waits(pair: Pair) -> None:
         assert connection.read_line(5) == b"one"
     assert gossip.heard == ["too late", "waits"]
     assert connection.has_waited
+
+
+def test_bytes_that_nobody_wants_let_the_others_go_first(pair: Pair) -> None:
+    (connection, peer), gossip = pair, Gossip(moment=5)
+    connection.company = gossip
+    peer.sendall(b"x" * 100)
+    with in_thread(connection.close):
+        wait_until(lambda: gossip.heard[:2] == ["in time", "waits"])
+        peer.close()
 
 
 def test_a_descriptor_that_is_too_high_for_a_moment_is_waited_for_all_the_same() -> None:

@@ -1,7 +1,9 @@
 """Straight downloads to the letter of HTTP/1.1, and all that must not be taken for one."""
 
 import os
+import shutil
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ from urllib.parse import quote
 import pytest
 
 from fileserver import http as module
+from fileserver.crew import Crew
 from fileserver.events import ClientDisconnected, FileDeleted, TransferFinished, TransferStarted
 from fileserver.http import (
     MAX_HEAD_BYTES,
@@ -792,15 +795,156 @@ def test_http_behind_another_line_is_refused(running: Running, tmp_path: Path, b
     assert len(running.events.of(TransferStarted)) == (before == b"GET a\n")
 
 
-@pytest.mark.parametrize("straight", [False, True])
-def test_other_http_is_refused_as_it_ever_was(tmp_path: Path, straight: bool) -> None:
+# --- what is no download: a person has opened this address in a browser
+
+PAGE = "http://127.0.0.1:8000/"
+
+
+@pytest.fixture(params=[True, False], ids=["straight", "relayed"])
+def beside_a_page(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Running]:
     (tmp_path / "a").write_bytes(b"x")
-    target = "/files/a" if straight else "/get/a/a"
-    with run_server(tmp_path, authorize=authorize, straight=straight) as running:
-        answer = running.talk(head(target) + b"DELETE a\n")
-        assert answer.startswith(b'ERR {"code": "bad-request"')
-        assert answer.count(b"\n") == 1
-        assert (tmp_path / "a").exists()
+    options = {"authorize": authorize, "straight": request.param, "page_url": PAGE}
+    with run_server(tmp_path, **options) as running:
+        yield running
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_who_opens_this_address_is_sent_to_the_page(
+    beside_a_page: Running, method: str, version: str
+) -> None:
+    with beside_a_page.peer() as peer:
+        peer.send(head("/", method, version, Accept="text/html"))
+        answer = Answer(peer, method)
+        assert (answer.status, answer.headers["location"]) == (303, PAGE)
+        assert method == "HEAD" or PAGE in answer.sentence
+        assert answer.headers["connection"] == "close"
+        assert answer.headers["cache-control"] == "no-store"
+        assert is_closed(peer)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "Host: evil.example",
+        "Host: evil.example:8000",
+        "Host: 127.0.0.1:9999\r\nX-Forwarded-Host: evil.example",
+        "Host: x\r\nOrigin: http://evil.example\r\nReferer: http://evil.example/",
+    ],
+)
+def test_nothing_in_a_request_says_where_one_is_sent(beside_a_page: Running, lines: str) -> None:
+    with beside_a_page.peer() as peer:
+        peer.send(f"GET / HTTP/1.1\r\n{lines}\r\n\r\n".encode())
+        answer = Answer(peer)
+        assert (answer.status, answer.headers["location"]) == (303, PAGE)
+        assert "evil" not in answer.sentence
+
+
+@pytest.mark.parametrize(
+    "target", ["/favicon.ico", "/files/a", "/get", "//evil.example/", "/?x", "http://evil.example/", "*"]
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_elsewhere_a_sentence_says_where_the_page_is(
+    beside_a_page: Running, target: str, method: str
+) -> None:
+    with beside_a_page.peer() as peer:
+        answer = get(peer, target, method)
+        assert (answer.status, "location" in answer.headers) == (404, False)
+        assert method == "HEAD" or PAGE in answer.sentence
+        assert is_closed(peer)
+
+
+def test_where_the_page_is_not_known_a_sentence_says_what_to_do(running: Running) -> None:
+    with running.peer() as peer:
+        answer = get(peer, "/")
+        assert (answer.status, "location" in answer.headers) == (404, False)
+        assert answer.sentence.endswith("which has no pages: open that of the site.\n")
+        assert is_closed(peer)
+
+
+def test_without_straight_downloads_a_ticket_is_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"secret")
+    with run_server(tmp_path, authorize=authorize, page_url=PAGE) as running, running.peer() as peer:
+        answer = get(peer, "/get/a/a")
+        assert (answer.status, answer.sentence.startswith(f"The page is at {PAGE}")) == (404, True)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "get", "X"])
+@pytest.mark.parametrize("target", ["/", "/files/a", "/get/a/a", "*"])
+def test_other_methods_are_refused_and_their_body_is_never_read(
+    beside_a_page: Running, tmp_path: Path, method: str, target: str
+) -> None:
+    with beside_a_page.peer() as peer:
+        peer.send(head(target, method, Content_Length="9", Expect="100-continue") + b"DELETE a\n")
+        answer = Answer(peer)
+        assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
+        assert answer.sentence
+        assert is_closed(peer)
+    assert (tmp_path / "a").exists()
+    assert beside_a_page.events.of(FileDeleted) == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nDELETE a\n",
+        b"GET / HTTP/1.1\r\nDELETE a\n\r\n",
+        b"GET /\xc3\xbc HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / x HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+def test_a_request_that_is_not_right_is_400(beside_a_page: Running, tmp_path: Path, data: bytes) -> None:
+    with beside_a_page.peer() as peer:
+        peer.send(data)
+        assert Answer(peer).status == 400
+        assert is_closed(peer)
+    assert (tmp_path / "a").exists()
+
+
+def test_the_page_is_told_of_on_a_connection_that_has_had_a_download_too(peer: Peer, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    assert get(peer, "/get/a/a").status == 200
+    assert get(peer, "/").status == 404
+    assert is_closed(peer)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_curl_says_where_the_page_is(beside_a_page: Running) -> None:
+    host, port = beside_a_page.address
+    command = ["curl", "-sS", "--noproxy", "*", "-w", "%{http_code} %{redirect_url}"]
+    done = subprocess.run([*command, f"http://{host}:{port}/"], capture_output=True, text=True, timeout=30)
+    sentence, _, line = done.stdout.rpartition("\n")
+    assert (done.returncode, line, PAGE in sentence) == (0, f"303 {PAGE}", True)
+
+
+# --- floods
+
+
+def test_after_each_request_the_others_have_their_turns(
+    running: Running, peer: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    given: list[str] = []
+    give = Crew.about_to_wait
+
+    def counting(crew: Crew) -> None:
+        given.append(threading.current_thread().name)
+        give(crew)
+
+    monkeypatch.setattr(Crew, "about_to_wait", counting)
+    peer.send(head("/get/a/a", "HEAD") * 20)  # all there: no wait is needed between two of them
+    for _ in range(20):
+        assert Answer(peer, "HEAD").status == 200
+    assert given.count("ClientThread-1") >= 20
+
+
+def test_empty_lines_end_a_connection_of_http(peer: Peer, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    peer.send(head("/get/a/a", "HEAD") + b"\n" * 10_000 + head("/get/a/a"))
+    assert [Answer(peer, "HEAD").status, Answer(peer).status] == [200, 400]
+    assert is_closed(peer)
 
 
 def test_a_name_of_any_length_fits_into_a_request_line(tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
 """One client's conversation to the letter of the protocol: each verb, each code, and what closes."""
 
+import contextlib
 import itertools
 import json
 import os
+import select
 import shutil
 import socket
+import threading
+import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +25,7 @@ from fileserver.events import FileDeleted, FileHashed, FilePublished, TransferSt
 from fileserver.protocol import VERBS
 from fileserver.service import GUEST, Grant, Limits
 from fileserver.storage import Storage
-from tests.servers import Peer, Running, numbered_bytes, request, run_server, sha256, wait_until
+from tests.servers import Peer, Running, numbered_bytes, parsed, request, run_server, sha256, wait_until
 
 
 @pytest.fixture
@@ -97,6 +101,47 @@ def test_a_line_without_its_end_is_answered_once(running: Running) -> None:
     answer = running.talk(b"PING\nPIN")
     assert [line[:3] for line in answer.split(b"\n")] == [b"OK ", b"ERR", b""]
     assert b'"bad-request"' in answer
+
+
+EMPTY = session_module.MAX_EMPTY_LINES
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("before", [b"", b"PING\n"])
+def test_a_stream_of_empty_lines_is_cut_off(
+    running: Running, folder: Path, before: bytes, end: bytes
+) -> None:
+    (folder / "x").write_bytes(b"")
+    answer = running.talk(before + end * (EMPTY + 1) + b"DELETE x\n")
+    refusal = parsed(answer.splitlines()[-1])
+    assert (refusal[0], refusal[1]["code"]) == ("ERR", "bad-request")
+    assert answer.count(b"\n") == 1 + len(before.split())
+    assert (folder / "x").exists()
+
+
+def test_a_few_empty_lines_before_each_request_are_skipped(running: Running) -> None:
+    answer = running.talk((b"\n" * EMPTY + b"PING\n") * 3)
+    assert [line[:3] for line in answer.splitlines()] == [b"OK "] * 3
+
+
+def test_empty_lines_buy_no_time(folder: Path) -> None:
+    limits = Limits(first_silence=0.2, silence=0.2)
+    with run_server(folder, limits=limits) as running, running.peer() as peer:
+        peer.send(b"PING\n")
+        peer.ok()
+        begun = time.monotonic()
+        for _ in range(EMPTY):  # each well within the limit, all of them not
+            peer.send(b"\n")
+            if select.select([peer.sock], [], [], 0.1)[0]:
+                break
+        assert peer.err()["code"] == "timeout"
+        assert time.monotonic() - begun < 0.1 * EMPTY
+
+
+def test_an_empty_line_is_no_first_request(folder: Path) -> None:
+    limits = Limits(first_silence=0.2, silence=60)
+    with run_server(folder, limits=limits) as running, running.peer() as peer:
+        assert peer.refusal(b"\n")["code"] == "timeout"
 
 
 # line, code; the connection stays usable after each of them
@@ -186,19 +231,23 @@ def test_an_unknown_verb_ends_the_conversation(running: Running, folder: Path, l
 
 
 FOREIGN = [
-    b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\nDELETE x\n",
-    b"POST / HTTP/1.0\r\n\r\nDELETE x\r\n",
     b"DELETE x HTTP/1.1\r\n\r\nDELETE x\n",
     b"PING HTTP/1.1\nDELETE x\n",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\nDELETE x\n",
     b"SSH-2.0-OpenSSH_9.6\r\nDELETE x\n",
+    b"SSH-2.0 /x\r\nDELETE x\n",
+]
+HTTP = [
+    b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\nDELETE x\n",
+    b"POST / HTTP/1.0\r\n\r\nDELETE x\r\n",
 ]
 
 
-@pytest.mark.parametrize("data", FOREIGN)
-@pytest.mark.parametrize("before", [b"", b"PING\n"])
+@pytest.mark.parametrize(
+    ("before", "data"), [(b"", data) for data in FOREIGN] + [(b"PING\n", data) for data in FOREIGN + HTTP]
+)
 def test_another_protocol_is_cut_at_its_first_line_and_nothing_behind_it_is_done(
-    running: Running, folder: Path, data: bytes, before: bytes
+    running: Running, folder: Path, before: bytes, data: bytes
 ) -> None:
     (folder / "x").write_bytes(b"")
     answer = running.talk(before + data)
@@ -712,6 +761,39 @@ def test_a_watcher_that_reads_slowly_gets_newer_lines_and_no_backlog(running: Ru
             peer.end()
         last = line_with(watcher, lambda line: line["status"]["sent"] == count)
         assert len(last["ended"]) <= registry_module.MAX_ROWS
+
+
+@pytest.mark.usefixtures("quick_ticks")
+def test_what_a_watcher_says_is_thrown_away(running: Running, folder: Path) -> None:
+    (folder / "a").write_bytes(b"")
+    with running.peer() as watcher:
+        watcher.send(b"WATCH\nDELETE a\n")
+        watcher.ok()
+        for _ in range(3):
+            watcher.send(b"DELETE a\nQUIT\n" + b"x" * 1000)
+            assert watcher.json()["type"] == "live"
+    assert (folder / "a").exists()
+
+
+@pytest.mark.usefixtures("quick_ticks")
+def test_a_watcher_that_sends_without_end_is_cut_off(running: Running) -> None:
+    with running.peer() as watcher:
+        watcher.ask("WATCH")
+
+        def flood() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    watcher.send(bytes(1 << 20))
+
+        thread = threading.Thread(target=flood, name="Flood")
+        thread.start()
+        try:
+            last = watcher.rest().splitlines()[-1]
+        finally:
+            watcher.sock.shutdown(socket.SHUT_RDWR)
+            thread.join()
+        assert parsed(last)[1]["code"] == "bad-request"
+    wait_until(lambda: running.server.registry.ping()["clients"] == 0)
 
 
 # --- storage that disappears

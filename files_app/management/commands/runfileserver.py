@@ -26,6 +26,7 @@ from files_app.options import (
 )
 from files_app.process import prepare_for
 from files_app.recorder import Recorder
+from files_app.straight import page_url
 from fileserver.events import Event
 from fileserver.pacing import SLOW_MOTION, Pace
 from fileserver.server import FileServer, address_text
@@ -118,6 +119,7 @@ def running(options: dict[str, Any], on_hurry: Callable[[Callable[[], None]], No
             limits=limits,
             pace=pace_of(options),
             straight=settings.STRAIGHT_DOWNLOADS,
+            page_url=page_url(),
         )
         try:
             stack.enter_context(server)
