@@ -1,5 +1,6 @@
 """What the commands share: readers of options, and the checks before a start."""
 
+import errno
 import os
 import socket
 from argparse import ArgumentParser, ArgumentTypeError
@@ -11,6 +12,7 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from files_app.checks import secrets_inside
+from files_app.neighbours import who_listens
 from fileserver.server import address_text
 
 
@@ -77,8 +79,15 @@ def require_free_port(host: str, port: int, setting: str) -> None:
 
 
 def taken(host: str, port: int, setting: str, error: OSError) -> CommandError:
-    """What to say when ``host:port`` cannot be listened on."""
+    """What to say when ``host:port`` cannot be listened on; it asks who has that port, if somebody has."""
+    address = address_text(host, port)
+    ours = who_listens(host, port) if error.errno == errno.EADDRINUSE else None
+    if ours:
+        return CommandError(
+            f"Cannot listen on {address}: {ours} is running there already. "
+            f"Stop it, or set {setting} to another one."
+        )
     return CommandError(
-        f"Cannot listen on {address_text(host, port)}: {error.strerror}. "
+        f"Cannot listen on {address}: {error.strerror}. "
         f"If another program has that port, stop it, or set {setting} to another one."
     )

@@ -19,10 +19,10 @@ from rich.console import Console as RichConsole
 from files_app import paths, send, terminal
 from files_app.fetch import Fetch
 from files_app.management.commands import files as files_command
-from files_app.management.commands import start
 from files_app.management.commands.runfileserver import Ending, ends_on_signal, pace_of
 from files_app.management.commands.watch import Board
 from files_app.models import Transfer
+from files_app.supervisor import Child
 from fileserver import storage as storage_module
 from fileserver.client import Client, Incomplete, Readable
 from fileserver.events import TransferStarted
@@ -832,9 +832,10 @@ class TestRunFileServer:
     def test_a_taken_port_is_named_with_the_setting(self, served: Served, tmp_path: Path) -> None:
         with pytest.raises(CommandError) as failure:
             call_command("runfileserver", "--files", str(served.folder), "--port", str(served.port))
-        message = str(failure.value)
-        assert message.startswith(f"Cannot listen on 127.0.0.1:{served.port}: Address already in use.")
-        assert "SERVER_PORT (or --port)" in message
+        assert str(failure.value) == (
+            f"Cannot listen on 127.0.0.1:{served.port}: a file server of this kind is running there already. "
+            "Stop it, or set SERVER_PORT (or --port) to another one."
+        )
 
     def test_a_taken_port_leaves_the_history_of_the_other_server_alone(self, served: Served) -> None:
         served.put("big.bin", bytes(12 << 20))
@@ -913,6 +914,16 @@ class TestRunFileServer:
             signal.raise_signal(signal.SIGINT)
             assert hurried.wait(5)
 
+    @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signal")
+    def test_a_closed_terminal_ends_it_and_hurries_nothing(self) -> None:
+        hurried = threading.Event()
+        with ends_on_signal() as ending:
+            ending.hurry_with(hurried.set)
+            for _ in range(3):  # the system tells of it, and the shell
+                signal.raise_signal(signal.SIGHUP)
+            ending.wait()
+            assert not hurried.wait(0.05)
+
 
 class TestStart:
     @pytest.fixture(autouse=True)
@@ -925,7 +936,7 @@ class TestStart:
         def no_child(*args: Any) -> None:
             pytest.fail("a server was started")
 
-        monkeypatch.setattr(start.Group, "start", no_child)
+        monkeypatch.setattr(Child, "start", no_child)
 
     @pytest.mark.parametrize("setting", ["SERVER_HOST", "WEB_HOST"])
     def test_an_address_that_others_reach_is_refused(self, settings: Any, setting: str) -> None:

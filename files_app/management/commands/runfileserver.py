@@ -1,6 +1,7 @@
 """``manage.py runfileserver``: the file server alone, with history and catalogue."""
 
 import contextlib
+import queue
 import signal
 import threading
 from argparse import ArgumentParser
@@ -15,6 +16,7 @@ from files_app.access import authorize, require_loopback
 from files_app.aside import Aside
 from files_app.catalogue import Catalogue
 from files_app.console import Console, log
+from files_app.lifeline import ends_with_supervisor
 from files_app.models import Transfer
 from files_app.options import (
     non_negative,
@@ -163,33 +165,48 @@ def listening(server: FileServer) -> Iterator[None]:
 
 
 class Ending:
-    """Set by the first signal; the second one hurries what the first has begun."""
+    """Asked for by the first signal; the second one hurries what the first has begun."""
 
     def __init__(self) -> None:
-        self._asked = threading.Event()
+        self._is_asked = False
+        # Of all that one can wait for, only this may be woken from a signal handler: an Event's lock may be
+        # held by the very thread that the handler interrupts.
+        self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._hurry: Callable[[], None] = lambda: None
 
     def hurry_with(self, hurry: Callable[[], None]) -> None:
         self._hurry = hurry
 
+    def ask(self) -> None:
+        """From any thread, and any number of times."""
+        self._is_asked = True
+        self._asked.put(None)
+
     def wait(self) -> None:
-        # With a time limit: on Windows a wait without one cannot be interrupted by Ctrl+C.
-        while not self._asked.wait(1.0):
-            pass
+        """Until it is asked for; for one thread."""
+        while not self._is_asked:
+            # With a time limit: on Windows a wait without one cannot be interrupted by Ctrl+C.
+            with contextlib.suppress(queue.Empty):
+                self._asked.get(timeout=1.0)
 
     def on_signal(self, *args: object) -> None:
-        if self._asked.is_set():
+        if self._is_asked:
             # In a thread: the handler interrupts the very code that holds the locks.
             threading.Thread(target=self._hurry, name="Hurry").start()
-        self._asked.set()
+        self.ask()
+
+
+# Windows has the last, which is what a supervisor can send there.
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
 
 
 @contextlib.contextmanager
 def ends_on_signal() -> Iterator[Ending]:
     ending = Ending()
-    before = {number: signal.signal(number, ending.on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ending.on_signal) for number in SIGNALS}
     try:
-        yield ending
+        with ends_with_supervisor(ending.ask):
+            yield ending
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

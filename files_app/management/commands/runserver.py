@@ -9,6 +9,8 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from files_app.access import require_loopback
+from files_app.lifeline import ends_with_supervisor, once, terminate
+from files_app.neighbours import SITE_NAME
 from files_app.options import require_free_port, require_migrated
 from fileserver.server import address_text
 
@@ -31,13 +33,20 @@ class Command(DaphneCommand):
             super().inner_run(*args, **options)
             return
         self.check(display_num_errors=True)
-        self.server_cls(
+        server = self.server_cls(
             application=self.get_application(options),
             endpoints=build_endpoint_description_strings(host=self.addr, port=self.port),
             signal_handlers=not options["use_reloader"],
             action_logger=self.log_action,
             ready_callable=self.tell_address,
-        ).run()
+            server_name=SITE_NAME,
+        )
+        if options["use_reloader"]:  # then this is not the main thread, and nobody's child
+            server.run()
+            return
+        # Once: Twisted, which stops on SIGTERM, complains if it is told to stop twice.
+        with ends_with_supervisor(once(terminate)):
+            server.run()
 
     def tell_address(self) -> None:
         self.stdout.write(f"listening on http://{address_text(self.addr, int(self.port))}/; Ctrl+C stops")
