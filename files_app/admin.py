@@ -7,9 +7,9 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.template.defaultfilters import filesizeformat
 
 from files_app.models import File, Transfer
+from files_app.sizes import size_text
 from files_app.streaming import Streaming
 
 admin.site.site_header = "Concurrent File Server"
@@ -44,7 +44,7 @@ class FileAdmin(ReadOnlyAdmin):
 
     @admin.display(description="size", ordering="size")
     def nice_size(self, file: File) -> str:
-        return filesizeformat(file.size)
+        return size_text(file.size)
 
     @admin.display(description="downloads", ordering="downloads")
     def downloads(self, file: Any) -> int:
@@ -64,7 +64,7 @@ class TransferAdmin(ReadOnlyAdmin):
 
     @admin.display(description="moved", ordering="done")
     def nice_done(self, transfer: Transfer) -> str:
-        return filesizeformat(transfer.done)
+        return size_text(transfer.done)
 
     @admin.display(description="seconds")
     def nice_seconds(self, transfer: Transfer) -> str:

@@ -1,15 +1,12 @@
 """What ``runfileserver`` says on the console: an observer with a line for what a person wants to see."""
 
-import functools
 import logging
 
-from django.template.defaultfilters import filesizeformat
-
+from files_app.sizes import size_text
 from fileserver import events
 from fileserver.names import shown
 
 log = logging.getLogger("files_app.console")
-size_text = functools.lru_cache(1024)(filesizeformat)  # 20 µs each, twice for a transfer that takes 100
 MOST_LABELS = 10_000  # of transfers whose end may still come, or was one event too many for the console
 
 

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from django.template.defaultfilters import filesizeformat
-
 from files_app.hashing import sha256_of_start
+from files_app.sizes import size_text
 from fileserver.client import Client
 from fileserver.pacing import Pace
 from fileserver.protocol import ErrorReply
@@ -41,7 +40,7 @@ class Fetch:
     def what_is_kept(self) -> str:
         with contextlib.suppress(FileNotFoundError):
             kept = self._part.stat().st_size
-            return f"{filesizeformat(kept)} are kept: the same command goes on from there."
+            return f"{size_text(kept)} are kept: the same command goes on from there."
         return "Nothing was kept."
 
     def run(self, pace: Pace | None) -> Iterator[tuple[int, int]]:

@@ -13,9 +13,8 @@ from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
 
-from django.template.defaultfilters import filesizeformat
-
 from files_app.hashing import sha256_of_start
+from files_app.sizes import size_text
 from fileserver.client import Client, Incomplete
 from fileserver.protocol import ErrorReply
 
@@ -118,7 +117,7 @@ class Send:
 
     def _wait(self, reason: Exception) -> None:
         if time.monotonic() > self._deadline:
-            kept = filesizeformat(max(0, self._reached))
+            kept = size_text(max(0, self._reached))
             raise SendError(
                 f"{self._path} could not be sent: {reason} "
                 f"{kept} are at the server: the same command goes on from there within a day."

@@ -8,14 +8,16 @@ from django.core.management.base import CommandError
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
+from rich.text import Text
 
+from files_app.sizes import rate_text, size_text
 from fileserver.client import Client
 from fileserver.protocol import BadReply, ErrorReply
 from fileserver.server import address_text
@@ -47,14 +49,28 @@ def file_server(options: dict[str, Any]) -> Iterator[Client]:
             raise CommandError("Stopped.", returncode=130) from None
 
 
+class AmountColumn(ProgressColumn):
+    """How much there is, in the words that pages and log have for sizes; rich has others."""
+
+    def render(self, task: Task) -> Text:
+        total = "?" if task.total is None else size_text(task.total)
+        return Text(f"{size_text(task.completed)} of {total}", style="progress.download")
+
+
+class RateColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else rate_text(speed), style="progress.data.speed")
+
+
 def progress_bars() -> Progress:
     """Bars with rate and time left; where there is no terminal nothing is drawn."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
+        AmountColumn(),
+        RateColumn(),
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,

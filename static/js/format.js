@@ -1,19 +1,20 @@
-/* Numbers as people read them: the same words as Django's filesizeformat, so that what the server wrote and what
-   scripts write beside it agree. Sizes in bytes, rates in bytes per second, times in seconds. */
+/* Numbers as people read them. Sizes in bytes, rates in bytes per second, times in seconds. */
 
-const UNITS = ["KB", "MB", "GB", "TB", "PB"];
+const UNITS = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 const NBSP = "\u00a0";
 
+/* The words of files_app/sizes.py: what the server wrote and what scripts write beside it must agree. */
 export function size(bytes) {
   const whole = Math.trunc(bytes);
   if (whole < 1024) return `${whole}${NBSP}${whole === 1 ? "byte" : "bytes"}`;
-  let value = whole;
+  let tenths = 10 * whole;
   let unit = -1;
-  while (value >= 1024 && unit < UNITS.length - 1) {
-    value /= 1024;
+  // 1,023.95 KiB would be written as 1,024.0: that is a MiB.
+  while ((tenths >= 10_239.5 || unit < 0) && unit < UNITS.length - 1) {
+    tenths /= 1024;
     unit += 1;
   }
-  return `${value.toFixed(1)}${NBSP}${UNITS[unit]}`;
+  return `${(Math.floor(tenths + 0.5) / 10).toFixed(1)}${NBSP}${UNITS[unit]}`;
 }
 
 export const rate = (bytesPerSecond) => `${size(bytesPerSecond || 0)}/s`;

@@ -40,9 +40,9 @@ def test_a_transfer_is_told_from_its_beginning_to_its_end(said: pytest.LogCaptur
     label = "ClientThread-3: download 7 of 'notes.txt'"
     assert [message.replace("\xa0", " ") for message in said.messages] == [
         "ClientThread-3: 127.0.0.1:5000 connected",
-        f"{label} started for 127.0.0.1:5000, 2.0 KB at 1000 bytes each 0.2 s",
-        f"{label}: 50% (1.0 KB)",
-        f"{label}: complete, 2.0 KB in 0.40 s",
+        f"{label} started for 127.0.0.1:5000, 2.0 KiB at 1000 bytes each 0.2 s",
+        f"{label}: 50% (1.0 KiB)",
+        f"{label}: complete, 2.0 KiB in 0.40 s",
         "ClientThread-3: 127.0.0.1:5000 left",
     ]
     assert console._labels == {}
@@ -96,8 +96,8 @@ def test_a_transfer_whose_beginning_was_not_told_still_has_its_end_told(
     console(events.TransferProgressed(7, "notes.txt", 1024, 2048, paced=True))
     console(events.TransferFinished(7, "notes.txt", 2048, "complete", "", None, 0.4, 0.0))
     assert [message.replace("\xa0", " ") for message in said.messages] == [
-        "transfer 7 of 'notes.txt': 50% (1.0 KB)",
-        "transfer 7 of 'notes.txt': complete, 2.0 KB in 0.40 s",
+        "transfer 7 of 'notes.txt': 50% (1.0 KiB)",
+        "transfer 7 of 'notes.txt': complete, 2.0 KiB in 0.40 s",
     ]
 
 

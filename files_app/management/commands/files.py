@@ -6,13 +6,13 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.template.defaultfilters import filesizeformat
 from rich.table import Table
 from rich.text import Text
 
 from files_app.models import moment
 from files_app.options import add_server_address
 from files_app.paths import what_begins_so
+from files_app.sizes import size_text
 from files_app.terminal import console, file_server
 from fileserver.names import shown
 
@@ -45,6 +45,6 @@ class Command(BaseCommand):
         table.add_column("Modified", no_wrap=True)
         for entry in entries:
             when = moment(entry["mtime"]).astimezone()
-            table.add_row(Text(entry["name"]), filesizeformat(entry["size"]), f"{when:%Y-%m-%d %H:%M}")
+            table.add_row(Text(entry["name"]), size_text(entry["size"]), f"{when:%Y-%m-%d %H:%M}")
         console.print(table)
         console.print(f"{len(entries)} files", style="dim")
