@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import signal
 import socket
 import sqlite3
@@ -518,6 +519,73 @@ class TestUpload:
         assert str(failure.value) == told
         assert names(served.folder) == ["week 3"]
 
+    def test_what_a_folder_has_and_cannot_be_read_is_said_and_counted(
+        self,
+        served: Served,
+        home: Path,
+        manage: Manage,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """The system is made to refuse: no rights can be taken from an administrator, who may run tests."""
+        for name in ("a.txt", "locked/b.txt", "no search/c.txt", "unreadable.txt", "z/d.txt"):
+            (home / "week" / name).parent.mkdir(parents=True, exist_ok=True)
+            (home / "week" / name).write_text(name)
+        os.mkfifo(home / "week" / "pipe")
+        Path(os.fsdecode(os.fsencode(home / "week") + b"/b\xffd.txt")).write_text("x")
+        refuse = {
+            "scandir": lambda path: str(path).endswith("locked"),
+            "lstat": lambda path: str(path).endswith("c.txt"),
+            "stat": lambda path: str(path).endswith("c.txt"),
+        }
+        for function, is_refused in refuse.items():
+            self._refuse(monkeypatch, function, is_refused)
+        real_open = Path.open
+
+        def open_(path: Path, *arguments: Any, **more: Any) -> Any:
+            if path.name == "unreadable.txt":
+                raise PermissionError(13, "Permission denied", str(path))
+            return real_open(path, *arguments, **more)
+
+        monkeypatch.setattr(Path, "open", open_)
+        with pytest.raises(CommandError, match=r"^5 of 7 files could not be uploaded\.$") as failure:
+            manage("upload", "week")
+        assert failure.value.returncode == 1
+        assert names(served.folder / "week") == ["a.txt", "z"]
+        said = capsys.readouterr().err
+        assert sorted(line for line in said.splitlines() if "utf-8" not in line.lower()) == [
+            "week/locked cannot be read: Permission denied.",
+            "week/no search/c.txt cannot be read: Permission denied.",
+            "week/pipe is neither a file nor a folder.",
+            "week/unreadable.txt cannot be read: Permission denied.",
+        ]
+        assert len(said.splitlines()) == 5, said
+
+    @staticmethod
+    def _refuse(monkeypatch: pytest.MonkeyPatch, function: str, is_refused: Callable[[Any], bool]) -> None:
+        real = getattr(os, function)
+
+        def refusing(path: Any = ".", *arguments: Any, **more: Any) -> Any:
+            if isinstance(path, str | Path) and is_refused(path):
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path, *arguments, **more)
+
+        monkeypatch.setattr(os, function, refusing)
+
+    def test_a_folder_that_cannot_be_read_at_all_is_no_empty_one(
+        self,
+        served: Served,
+        home: Path,
+        manage: Manage,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        (home / "locked").mkdir()
+        self._refuse(monkeypatch, "scandir", lambda path: str(path).endswith("locked"))
+        with pytest.raises(CommandError, match=r"^1 of 1 files could not be uploaded\.$"):
+            manage("upload", "locked")
+        assert "locked cannot be read: Permission denied." in capsys.readouterr().err
+
     @pytest.mark.parametrize(
         ("path", "options", "stored"),
         [
@@ -658,7 +726,7 @@ class TestFiles:
         assert isinstance(screen.file, io.StringIO)
         text = screen.file.getvalue().replace("\xa0", " ")
         assert "[red]a.txt" in text
-        assert "2.0 KB" in text
+        assert "2.0 KiB" in text
         assert "2 files" in text
 
     def test_a_file_dated_beyond_the_calendar_is_listed(
@@ -684,6 +752,7 @@ class TestWatch:
             "length": 200,
             "done": 100,
             "rate": 1024.0,
+            "state": "running",
             "client": "127.0.0.1:5000",
             "thread": f"ClientThread-{number}",
         }
@@ -703,7 +772,7 @@ class TestWatch:
         board.absorb(self.line(full=True, transfers=[self.row(1), self.row(2, direction="upload")]))
         board.absorb(self.line(transfers=[self.row(2, direction="upload", done=150)]))
         text = self.drawn(board)
-        assert "127.0.0.1:9999  2/1000 clients  ↓ 2.0 KB/s  ↑ 0 bytes/s" in text
+        assert "127.0.0.1:9999  2/1000 clients  ↓ 2.0 KiB/s  ↑ 0 bytes/s" in text
         assert "ClientThread-1" in text
         assert "75" in text
         ended = self.row(1, outcome="failed", error="changed", seconds=1.5)
@@ -713,6 +782,13 @@ class TestWatch:
         assert "failed (changed)  1.txt  100 bytes in 1.50 s  127.0.0.1:5000" in text
         board.absorb(self.line(full=True))
         assert "nothing moves" in self.drawn(board)
+
+    def test_an_upload_that_waits_for_its_next_part_has_no_rate(self) -> None:
+        board = Board("127.0.0.1:9999")
+        board.absorb(self.line(transfers=[self.row(1, direction="upload", state="waiting", rate=0.0)]))
+        (row,) = (line for line in self.drawn(board).splitlines() if "1.txt" in line)
+        assert "waiting" in row
+        assert "bytes/s" not in row
 
     def test_names_and_clients_are_text(self) -> None:
         board = Board("127.0.0.1:9999")

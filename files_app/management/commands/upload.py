@@ -1,11 +1,12 @@
 """``manage.py upload``: files and folders to the file server, each file checked by its hash."""
 
 import os
+import stat
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.management.base import BaseCommand, CommandError
 
@@ -16,6 +17,8 @@ from files_app.terminal import console, file_server, progress_bars
 from fileserver.client import Client
 from fileserver.protocol import BadReply, ErrorReply
 from fileserver.server import address_text
+
+NO_FILE = "neither a file nor a folder"
 
 
 class Command(BaseCommand):
@@ -43,16 +46,22 @@ class Command(BaseCommand):
             raise CommandError(
                 f"--as can name one PATH only; with a slash at its end, {name}/, it is a folder."
             )
-        files = [pair for path in options["paths"] for pair in _files_in(path, upload_name(path, name))]
-        if not files:
+        found = [item for path in options["paths"] for item in _files_in(path, upload_name(path, name))]
+        if not found:
             raise CommandError("There is no file in what was named.")
         with file_server(options) as client:  # if nobody is there at all, it is said at once
             client.request("PING")
-            if name and files[0][1] == name:
+            if name and found[0][1] == name:
                 require_no_folder(client, name)
-        failed = [path for path, name in files if not self._upload(path, name, options)]
+        failed = sum(not self._send(item, options) for item in found)
         if failed:
-            raise CommandError(f"{len(failed)} of {len(files)} files could not be uploaded.")
+            raise CommandError(f"{failed} of {len(found)} files could not be uploaded.")
+
+    def _send(self, item: "tuple[Path, str] | Lost", options: dict[str, Any]) -> bool:
+        if isinstance(item, Lost):
+            self.stderr.write(f"{item.path} {item.why}")
+            return False
+        return self._upload(*item, options)
 
     def _upload(self, path: Path, name: str, options: dict[str, Any]) -> bool:
         connect = partial(Client, options["host"], options["port"])
@@ -69,7 +78,7 @@ class Command(BaseCommand):
         except BadReply:
             self.stderr.write(f"What answers at {server} is no file server.")
         except OSError as error:
-            self.stderr.write(f"{path} cannot be read: {error.strerror or error}.")
+            self.stderr.write(f"{path} {_cannot_be_read(error)}")
         except KeyboardInterrupt:
             message = f"{path} was stopped: the same command goes on with it within a day."
             raise CommandError(message, returncode=130) from None
@@ -79,26 +88,57 @@ class Command(BaseCommand):
         return False
 
 
-def _files_in(name: str, top: str) -> Iterator[tuple[Path, str]]:
-    """Each file to send, with the name that it is to get; in a folder it begins with ``top``."""
+class Lost(NamedTuple):
+    """Something that was meant to be sent and cannot even be read."""
+
+    path: Path
+    why: str  # the end of a sentence that begins with the path
+
+
+def _files_in(name: str, top: str) -> Iterator[tuple[Path, str] | Lost]:
+    """Each file to send, with the name that it is to get; in a folder it begins with ``top``.
+
+    What is named and is not there is an error at once. What cannot be read in a folder holds up no other.
+    """
     path = Path(name)
     try:
-        is_folder = path.is_dir()
-        if not is_folder and not path.is_file():
-            raise CommandError(
-                f"{path} is {'neither a file nor a folder' if path.exists() else 'not there'}."
-            )
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise CommandError(f"{path} is not there.") from None
     except OSError as error:
         raise CommandError(f"{path} cannot be read: {error.strerror}.") from None
-    if not is_folder and means_folder(name):
-        raise CommandError(f"{name} is no folder, but a file.")
-    if not is_folder:
+    if stat.S_ISREG(mode):
+        if means_folder(name):
+            raise CommandError(f"{name} is no folder, but a file.")
         yield path, top
-        return
-    for folder, folders, names in os.walk(path):
+    elif stat.S_ISDIR(mode):
+        yield from _files_below(path, top)
+    else:
+        raise CommandError(f"{path} is {NO_FILE}.")
+
+
+def _files_below(path: Path, top: str) -> Iterator[tuple[Path, str] | Lost]:
+    unreadable: list[OSError] = []
+    for folder, folders, names in os.walk(path, onerror=unreadable.append):
         # Hidden things are not served; links would bring what lies elsewhere.
         folders[:] = sorted(part for part in folders if not part.startswith("."))
         for part in sorted(names):
-            file = Path(folder, part)
-            if not part.startswith(".") and file.is_file() and not file.is_symlink():
-                yield file, f"{top}/{file.relative_to(path).as_posix()}"
+            if not part.startswith("."):
+                yield from _in_folder(Path(folder, part), path, top)
+    yield from (Lost(Path(error.filename), _cannot_be_read(error)) for error in unreadable)
+
+
+def _in_folder(file: Path, path: Path, top: str) -> Iterator[tuple[Path, str] | Lost]:
+    try:
+        mode = file.lstat().st_mode
+    except OSError as error:
+        yield Lost(file, _cannot_be_read(error))
+        return
+    if stat.S_ISREG(mode):
+        yield file, f"{top}/{file.relative_to(path).as_posix()}"
+    elif not stat.S_ISLNK(mode):
+        yield Lost(file, f"is {NO_FILE}.")
+
+
+def _cannot_be_read(error: OSError) -> str:
+    return f"cannot be read: {error.strerror or error}."
