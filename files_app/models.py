@@ -128,6 +128,10 @@ class TransferQuerySet(models.QuerySet["Transfer"]):
     def newest(self) -> "TransferQuerySet":
         return self.order_by("-started_at", "-pk")
 
+    def ended(self) -> "TransferQuerySet":
+        """The newest of those that have their ending."""
+        return self.newest().exclude(outcome=Transfer.Outcome.RUNNING)
+
     def matching(self, *, text: str = "", **exact: str) -> "TransferQuerySet":
         """By words in name, client, thread or user, and by those fields in ``exact`` that are not empty."""
         words = (
@@ -161,7 +165,8 @@ class Transfer(models.Model):
         WEB = "web", "Web"
 
     class Outcome(models.TextChoices):
-        RUNNING = "running"
+        # All that the history knows: bytes may move, an upload may wait, or the server may just have died.
+        RUNNING = "running", "Not ended"
         COMPLETE = "complete"
         ABORTED = "aborted"
         CANCELLED = "cancelled"

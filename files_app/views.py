@@ -39,9 +39,8 @@ def index(request: HttpRequest) -> HttpResponse:
     if request.headers.get("HX-Request"):
         return render(request, "_files.html", context)
     context |= {
-        "online": None,  # the websocket tells, a moment after the page has opened
         "address": server_address(),
-        "recent": Transfer.objects.newest()[:RECENT],
+        "recent": Transfer.objects.ended()[:RECENT],
     }
     if base_of(request) is None:
         return render(request, "index.html", context)
@@ -58,7 +57,7 @@ def history(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def recent(request: HttpRequest) -> HttpResponse:
-    return render(request, "_recent.html", {"recent": Transfer.objects.newest()[:RECENT]})
+    return render(request, "_recent.html", {"recent": Transfer.objects.ended()[:RECENT]})
 
 
 def _files_context(request: HttpRequest) -> dict[str, Any]:
@@ -81,8 +80,7 @@ def _history_context(request: HttpRequest) -> dict[str, Any]:
     chosen = {field: value if value in choices[field].values else "" for field, value in chosen.items()}
     transfers = Transfer.objects.newest().matching(text=query, **chosen).select_related("file")
     lists = {f"{field}s": kinds.choices for field, kinds in choices.items()}
-    where = {"online": None, "address": server_address()}
-    return {"page": _page(request, transfers), "query": query, **chosen, **lists, **where}
+    return {"page": _page(request, transfers), "query": query, **chosen, **lists, "address": server_address()}
 
 
 def _page(request: HttpRequest, rows: QuerySet[Any], count: int | None = None) -> "Page[Any]":

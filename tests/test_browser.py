@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import os
 import re
 import socket
 import threading
@@ -75,13 +76,22 @@ def test_chosen_files_are_uploaded_byte_for_byte(page: Any, stack: Stack, tmp_pa
 
 def test_a_taken_name_is_asked_about_once_and_each_answer_is_done(page: Any, stack: Stack) -> None:
     (stack.files / "taken.txt").write_text("first")
+    os.utime(stack.files / "taken.txt", (3e8, 3e8))
     shows(file_row(page, "taken.txt"))
     for answer, expected in (("skip", "first"), ("rename", "first"), ("replace", "third")):
         drop(page, {"taken.txt": b"third" if answer == "replace" else b"second"})
         shows(page.locator("#exists"))
+        # A dropped file of these tests is of the first millisecond of 1970.
+        expect(page.locator('#exists [data-slot="theirs"]')).to_have_text(
+            re.compile(r"^5\sbytes, changed .*1979 \(newer\)$")
+        )
+        expect(page.locator('#exists [data-slot="mine"]')).to_have_text(
+            re.compile(rf"^{5 if answer == 'replace' else 6}\sbytes, changed .*1970$")
+        )
         page.click(f'#exists button[value="{answer}"]')
         is_in(upload_row(page, "taken.txt"), "skipped" if answer == "skip" else "done")
         assert (stack.files / "taken.txt").read_text() == expected
+        page.click("#uploads-clear")
     assert (stack.files / "taken (1).txt").read_text() == "second"
 
 

@@ -1,7 +1,6 @@
 """Uploads on the page: many files, whole folders, and every kind of break."""
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,62 +8,26 @@ from typing import Any
 import pytest
 
 from tests import browsing
-from tests.browsing import PATIENCE, drop, expect, file_row, is_in, shows, upload_row
+from tests.browsing import (
+    MIB,
+    PATIENCE,
+    Network,
+    drop,
+    expect,
+    file_row,
+    is_in,
+    press,
+    reaches,
+    shows,
+    starts,
+    upload_row,
+    value_of,
+)
 from tests.servers import wait_until
 from tests.stack import Stack
 
 browser, stack, page = browsing.browser, browsing.stack, browsing.page
-
-MIB = 1 << 20
-
-
-class Network:
-    """The browser's own: how fast it sends, if at all, and which parts it has sent."""
-
-    def __init__(self, page: Any) -> None:
-        self._cdp = page.context.new_cdp_session(page)
-        self._page = page
-        self.offsets: list[int] = []  # of the parts
-        page.on("request", self._sees)
-        self._cdp.send("Network.enable")
-
-    def speed(self, bytes_per_second: int, offline: bool = False) -> None:
-        """-1: as fast as it can."""
-        conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": bytes_per_second}
-        self._cdp.send("Network.emulateNetworkConditions", {"offline": offline, **conditions})
-
-    def cut(self) -> None:
-        self.speed(-1, offline=True)
-
-    def _sees(self, request: Any) -> None:
-        if request.method == "PATCH":
-            self.offsets.append(int(request.headers["upload-offset"]))
-
-    def drop(self, *paths: Path) -> None:
-        """As from a file manager: unlike scripts, it can drop folders."""
-        box = self._page.locator("#dropzone").bounding_box()
-        where = {"x": box["x"] + 40, "y": box["y"] + 40}
-        data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
-        for kind in ("dragEnter", "dragOver", "drop"):
-            self._cdp.send("Input.dispatchDragEvent", {"type": kind, "data": data, **where})
-
-
-@pytest.fixture
-def network(page: Any) -> Network:
-    return Network(page)
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Callable[..., Path]:
-    """A file of random bytes in a folder of the person who uploads."""
-
-    def make_file(name: str, size: int) -> Path:
-        path = tmp_path / "mine" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(os.urandom(size))
-        return path
-
-    return make_file
+network, make = browsing.network, browsing.make
 
 
 @pytest.fixture
@@ -80,19 +43,6 @@ def partials(stack: Stack) -> list[Path]:
     return [path for path in hidden if path.parent.name.startswith(".") and not path.suffix]
 
 
-def value_of(row: Any) -> float:
-    value: float = row.locator("progress").evaluate("bar => bar.value")
-    return value
-
-
-def reaches(row: Any, percent: float) -> None:
-    wait_until(lambda: value_of(row) >= percent, 30)
-
-
-def press(row: Any, act: str) -> None:
-    row.locator(f'[data-act="{act}"]').click()
-
-
 def same(path: Path, other: Path) -> bool:
     """Asserted on hashes: no one reads the difference of a million bytes."""
     return hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(other.read_bytes()).digest()
@@ -101,15 +51,6 @@ def same(path: Path, other: Path) -> bool:
 def tab_until(page: Any, expression: str, value: str) -> None:
     while page.evaluate(expression) != value:
         page.keyboard.press("Tab")
-
-
-def starts(page: Any, network: Network, path: Path, percent: float = 5, speed: int = 4 * MIB) -> Any:
-    """The row of an upload that has begun and will take its time."""
-    network.speed(speed)
-    page.set_input_files("#file-input", path)
-    row = upload_row(page, path.name)
-    reaches(row, percent)
-    return row
 
 
 @pytest.mark.usefixtures("nothing_left")

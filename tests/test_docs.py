@@ -180,9 +180,11 @@ def test_paths_between_backquotes_exist(page: Path) -> None:
 
 
 def test_messages_of_the_troubleshooting_are_those_of_the_programs() -> None:
-    folders = ("fileserver", "files_app", "cfsite", "scripts")
+    folders = ("fileserver", "files_app", "cfsite", "scripts", "static/js")
     sources = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
-    said = "\n".join(path.read_text("utf-8") for path in sources if path.suffix in (".py", ".sh", ".bat"))
+    said = "\n".join(
+        path.read_text("utf-8") for path in sources if path.suffix in (".py", ".sh", ".bat", ".js")
+    )
     messages = [span for seen, _ in rows(section(README, "When something is wrong")) for span in code(seen)]
     sentences = [message for message in messages if " " in message]
     assert len(sentences) >= 8

@@ -48,7 +48,7 @@ class Migration(migrations.Migration):
                 ('pace', models.CharField(blank=True, max_length=60)),
                 ('started_at', models.DateTimeField()),
                 ('finished_at', models.DateTimeField(blank=True, null=True)),
-                ('outcome', models.CharField(choices=[('running', 'Running'), ('complete', 'Complete'), ('aborted', 'Aborted'), ('cancelled', 'Cancelled'), ('failed', 'Failed'), ('interrupted', 'Interrupted')], default='running', max_length=11)),
+                ('outcome', models.CharField(choices=[('running', 'Not ended'), ('complete', 'Complete'), ('aborted', 'Aborted'), ('cancelled', 'Cancelled'), ('failed', 'Failed'), ('interrupted', 'Interrupted')], default='running', max_length=11)),
                 ('error', models.CharField(blank=True, max_length=40)),
                 ('verified', models.BooleanField(help_text="the receiver's hash was right; unknown: it gave none", null=True)),
                 ('file', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='transfers', to='files_app.file')),

@@ -1,4 +1,4 @@
-/* Wires the page together. Every page has the header's status; the front page has the rest as well. */
+/* Wires the page together. Every page has the header's status; the front page and the history have more. */
 
 import { wireDropzone } from "./dropzone.js";
 import { wireFiles } from "./files.js";
@@ -6,6 +6,7 @@ import { throttled, watchFragments } from "./fragments.js";
 import { wireInterrupted } from "./interrupted.js";
 import { Live } from "./live.js";
 import { cancelTransfer } from "./site.js";
+import { AWAY } from "./state.js";
 import { Status } from "./status.js";
 import { wireStraight } from "./straight.js";
 import { takenNames } from "./taken.js";
@@ -13,9 +14,10 @@ import { localise } from "./times.js";
 import { Transfers } from "./transfers.js";
 import { Uploads } from "./upload.js";
 
-const RECENT_DELAY = 400; // ms: the history is written in another process, a moment after the news
-const RECENT_AGAIN = 2_000;
+const WRITTEN = 400; // ms: the history is written in another process, a moment after the news
+const AGAIN = 2_000; // ms after which it is asked for once more, as it may have been busy
 
+/* Each page is a function (state, message, isBack): message is there unless the site is out of reach; isBack: the state was another one. */
 function frontPage() {
   const refreshFiles = throttled(document.getElementById("files-refresh"));
   const refreshRecent = throttled(document.getElementById("recent"));
@@ -23,11 +25,11 @@ function frontPage() {
   const uploads = new Uploads(takenNames(), refreshFiles);
   wireDropzone((files) => uploads.add(files));
   wireInterrupted();
-  wireStraight();
+  const findStraight = wireStraight();
   wireFiles({ refresh: refreshFiles, uploading: () => uploads.active });
 
   let again = Infinity; // when the recent transfers are to be asked for once more
-  function news(message, began) {
+  function news(message) {
     if (message.files_changed) refreshFiles();
     if (message.files_changed && message.full) refreshRecent(); // of what this page has missed
     if (Date.now() >= again) {
@@ -35,23 +37,36 @@ function frontPage() {
       refreshRecent();
       refreshFiles(); // the download counts come from the history too
     }
-    if (began || message.ended.length) {
-      refreshRecent(RECENT_DELAY);
-      again = Date.now() + RECENT_AGAIN;
+    if (message.ended.length) {
+      refreshRecent(WRITTEN);
+      again = Date.now() + AGAIN;
     }
   }
-  return {
-    online(message) {
-      const began = transfers.apply(message);
-      news(message, began);
-    },
-    back() {
-      refreshFiles();
-      refreshRecent();
-      uploads.hurry();
-    },
-    away: () => transfers.clear(),
+  function back() {
+    refreshFiles();
+    refreshRecent();
+    uploads.hurry();
+    findStraight();
+  }
+  return (state, message, isBack) => {
+    transfers.show(state, message);
+    if (state === "online") news(message);
+    if (isBack) back();
   };
+}
+
+/* What is listed as not ended is asked for anew when it may have ended. The rest of the history does not change any more. */
+function historyPage() {
+  const refresh = throttled(document.getElementById("history-refresh"));
+  return (state, message, isBack) => {
+    if (state !== "online" || !document.querySelector('#history [data-outcome="running"]')) return;
+    if (isBack || message.full || message.ended.length) refresh(WRITTEN);
+  };
+}
+
+function pageOf() {
+  if (document.getElementById("transfers")) return frontPage();
+  return document.getElementById("history") ? historyPage() : () => {};
 }
 
 function start() {
@@ -59,19 +74,17 @@ function start() {
   localise(document);
   if (!document.getElementById("status")) return;
   const status = new Status();
-  const front = document.getElementById("transfers") ? frontPage() : null;
+  const page = pageOf();
+  let state = "connecting";
+  const turn = (next, message) => {
+    const isBack = next === "online" && AWAY.has(state);
+    state = next;
+    status.show(state, message);
+    page(state, message, isBack);
+  };
   new Live(document.body.dataset.liveUrl, {
-    onMessage(message) {
-      const wasAway = status.state === "offline" || status.state === "unreachable";
-      status.show(message);
-      if (!message.online) return front?.away();
-      front?.online(message);
-      if (wasAway) front?.back();
-    },
-    onLost() {
-      status.lost();
-      front?.away();
-    },
+    onMessage: (message) => turn(message.online ? "online" : "offline", message),
+    onLost: () => turn("unreachable"),
   }).start();
 }
 

@@ -7,6 +7,7 @@ import { localise } from "./times.js";
 
 const PAUSE = 1_000; // ms: a hundred changes in a second are one refresh
 const FRAGMENTS = new Set(["files", "recent", "history"]);
+const REFRESHERS = new Set(["files-refresh", "history-refresh"]);
 
 /* Calls of the returned function within PAUSE of the last refresh are put together into one. */
 export function throttled(element) {
@@ -46,7 +47,7 @@ export function watchFragments() {
 
   document.body.addEventListener("htmx:configRequest", (event) => {
     // A refresh shows the very list that is being looked at: its search, sort and page are in the address.
-    if (event.detail.elt.id === "files-refresh") event.detail.path = location.pathname + location.search;
+    if (REFRESHERS.has(event.detail.elt.id)) event.detail.path = location.pathname + location.search;
   });
   document.body.addEventListener("htmx:beforeSwap", (event) => {
     const { target, xhr } = event.detail;

@@ -4,7 +4,7 @@ import { fromTemplate, setIcon, setText } from "./dom.js";
 import { percent, rate, size, timeLeft } from "./format.js";
 
 const WORDS = { download: "Download", upload: "Upload" };
-const STATES = { running: "", paused: "Paused", waiting: "Waiting" };
+const STATES = { running: "", paused: "Paused", waiting: "Waiting for the sender" };
 const OUTCOMES = { complete: "Complete", aborted: "Broken off", cancelled: "Cancelled", failed: "Failed" };
 const VIAS = { tcp: "TCP", web: "Web" };
 

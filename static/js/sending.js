@@ -5,8 +5,9 @@ import { ONE_REQUEST, PART, PAUSES, Refusal, endpoint, publish, storedName, verd
 import { claim, forget, isTaken, release } from "./unfinished.js";
 
 const GONE = "The upload was ended from elsewhere, or it has waited for too long. “Try again” sends the file from its beginning.";
-const UNREADABLE = "The file has changed since it was chosen, or cannot be read any more. Choose it again.";
+const UNREADABLE = "The browser cannot read the file: it has changed since it was chosen, or you may not open it. Choose it again.";
 const UNREACHABLE = "The site could not be reached for a long time. “Try again” goes on where the upload has stopped.";
+const CANNOT_READ = { end: "failed", message: UNREADABLE, isFinal: true };
 
 export class Sending {
   #file;
@@ -28,8 +29,8 @@ export class Sending {
     this.#on = { progress: onProgress, waiting: onWaiting };
   }
 
-  /* Begins, or goes on. Resolves to { end: "stored", name } | { end: "taken" | "stopped" } | { end: "failed", message }; may be run again
-     after each of the last three, after "taken" with another answer. */
+  /* Begins, or goes on. Resolves to { end: "stored", name } | { end: "taken" | "stopped" } | { end: "failed", message, isFinal }; may be run
+     again after each of the last three unless isFinal, after "taken" with another answer. */
   run(exists) {
     this.#exists = exists;
     this.#known = this.#cancelled = false;
@@ -67,6 +68,8 @@ export class Sending {
   }
 
   async #start(settle) {
+    // Asked first, so that a file that cannot be read leaves nothing on the server.
+    if (!await this.#isReadable()) return this.#settle === settle && this.#end(CANNOT_READ);
     this.#upload ??= await this.#prepared();
     if (this.#settle !== settle) return; // stopped meanwhile
     this.#upload.options.metadata = { filename: this.#name, exists: this.#exists };
@@ -143,10 +146,13 @@ export class Sending {
 
   /* A browser reports a file that it cannot read like a network that is down; no try would help. */
   async #checkFile() {
-    const readable = await this.#file.slice(0, 1).arrayBuffer().then(() => true, () => false);
-    if (readable || !this.#settle) return;
+    if (await this.#isReadable() || !this.#settle) return;
     this.#upload.abort();
-    this.#end({ end: "failed", message: UNREADABLE });
+    this.#end(CANNOT_READ);
+  }
+
+  #isReadable() {
+    return this.#file.slice(0, 1).arrayBuffer().then(() => true, () => false);
   }
 
   #fail(error) {
@@ -157,7 +163,7 @@ export class Sending {
     this.#upload = null;
     if (url && kind === "gone") forget(url);
     else if (url) release(url);
-    this.#end({ end: "failed", message: kind === "gone" ? GONE : message || UNREACHABLE });
+    this.#end({ end: "failed", message: kind === "gone" ? GONE : message || UNREACHABLE, isFinal: kind === "refused" });
   }
 
   #succeed(upload, response) {

@@ -1,4 +1,5 @@
-/* Requests to the site other than uploads. Each returns whether it worked; if not, the server's sentence is on the page. */
+/* Requests to the site other than uploads. Those that change something return whether it worked; if not, the server's sentence is on
+   the page. */
 
 import { notice, sentenceOf } from "./announce.js";
 
@@ -22,3 +23,13 @@ export function cancelTransfer(id) {
 }
 
 export const deleteFile = (url) => send(url, { method: "DELETE" });
+
+const PATIENCE = 2_000; // ms
+
+/* { size, changed } of a file on the server, in bytes and as a date; null if that cannot be known now. */
+export async function stateOf(name) {
+  const url = document.getElementById("dropzone").dataset.filesUrl + name.split("/").map(encodeURIComponent).join("/");
+  const answer = await fetch(url, { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(PATIENCE) }).catch(() => null);
+  if (!answer?.ok) return null;
+  return { size: Number(answer.headers.get("Content-Length")), changed: new Date(answer.headers.get("Last-Modified")) };
+}

@@ -3,9 +3,7 @@
 import { count, rate } from "./format.js";
 import { setText } from "./dom.js";
 import { Spark } from "./spark.js";
-
-const WORDS = { online: "Online", offline: "Offline", unreachable: "Site not reachable" };
-const LOST = "This page has lost the site and keeps trying to reach it. What you see below may be out of date.";
+import { STATES } from "./state.js";
 
 const byId = (id) => document.getElementById(id);
 
@@ -13,42 +11,20 @@ export class Status {
   #root = byId("status");
   #spark = new Spark(byId("spark"));
 
-  get state() {
-    return this.#root.dataset.state;
+  /* message: what the site has sent, if the state comes from there. */
+  show(state, message) {
+    if (this.#root.dataset.state !== state) this.#root.dataset.state = state;
+    setText(byId("status-word"), STATES[state].word);
+    if (message) setText(byId("address"), message.address);
+    this.#banner(STATES[state].banner ?? message?.message ?? "");
+    this.#numbers(state === "online" ? message.status : null);
   }
 
-  show(message) {
-    setText(byId("address"), message.address);
-    if (!message.online) return this.#offline(message);
-    this.#state("online");
-    this.#banner("");
-    const { clients, max_clients: most, send_rate: sending, receive_rate: receiving } = message.status;
-    setText(byId("clients"), `${count(clients)} of ${count(most)}`);
-    setText(byId("send-rate"), rate(sending));
-    setText(byId("receive-rate"), rate(receiving));
-    this.#spark.add(sending, receiving);
-  }
-
-  lost() {
-    this.#state("unreachable");
-    this.#banner(LOST);
-    this.#noNumbers();
-  }
-
-  #offline(message) {
-    this.#state("offline");
-    this.#banner(message.message);
-    this.#noNumbers();
-  }
-
-  #noNumbers() {
-    for (const id of ["clients", "send-rate", "receive-rate"]) setText(byId(id), "–");
-    this.#spark.add(0, 0);
-  }
-
-  #state(state) {
-    if (this.state !== state) this.#root.dataset.state = state;
-    setText(byId("status-word"), WORDS[state]);
+  #numbers(status) {
+    setText(byId("clients"), status ? `${count(status.clients)} of ${count(status.max_clients)}` : "–");
+    setText(byId("send-rate"), status ? rate(status.send_rate) : "–");
+    setText(byId("receive-rate"), status ? rate(status.receive_rate) : "–");
+    this.#spark.add(status?.send_rate ?? 0, status?.receive_rate ?? 0);
   }
 
   #banner(sentence) {

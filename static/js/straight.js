@@ -25,13 +25,18 @@ export function lead(link, straight = true) {
   link.search = wishes;
 }
 
-export async function wireStraight() {
+/* Returns what is to be called when the file server is back: one that was not there could not be found. */
+export function wireStraight() {
   const { probe } = document.getElementById("files-section").dataset;
-  reached = Boolean(probe) && await answers(probe);
-  if (!reached) return;
   const files = document.getElementById("files");
   const leadAll = () => files.querySelectorAll("a[data-act=download], a[data-act=slow-motion]").forEach((link) => lead(link));
-  leadAll();
-  // Every search, sort and refresh brings new rows.
-  new MutationObserver(leadAll).observe(files, { childList: true });
+  const find = async () => {
+    if (!probe || reached || !await answers(probe) || reached) return;
+    reached = true;
+    leadAll();
+    // Every search, sort and refresh brings new rows.
+    new MutationObserver(leadAll).observe(files, { childList: true });
+  };
+  find();
+  return find;
 }

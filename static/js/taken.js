@@ -1,6 +1,9 @@
 /* "There is a file of this name already": asks, one question at a time, and remembers an answer that is meant for the whole batch. */
 
 import { ask, closeOnBackdrop } from "./dialogs.js";
+import { size } from "./format.js";
+import { stateOf } from "./site.js";
+import { short } from "./times.js";
 
 const ANSWERS = new Set(["replace", "rename", "skip"]);
 
@@ -10,11 +13,13 @@ export function takenNames() {
   let previous = Promise.resolve();
   closeOnBackdrop(dialog);
 
-  async function question({ name, batch }) {
+  async function question({ name, file, batch }) {
     if (batch.answer) return batch.answer; // given while this one waited for its turn
     all.checked = false;
     dialog.querySelector("[data-slot=all-label]").hidden = batch.size < 2;
-    const given = await ask(dialog, { name });
+    const theirs = await stateOf(name);
+    const mine = { size: file.size, changed: new Date(file.lastModified) };
+    const given = await ask(dialog, { name, theirs: words(theirs, mine), mine: words(mine, theirs) });
     const answer = ANSWERS.has(given) ? given : "skip";
     if (all.checked && ANSWERS.has(given)) batch.answer = answer;
     return answer;
@@ -24,4 +29,12 @@ export function takenNames() {
     previous = previous.then(() => question(upload));
     return previous;
   };
+}
+
+/* "2.0 MiB, changed today, 12:30 (newer)". other: what it is compared with. Either may be null. */
+function words(state, other) {
+  if (!state) return "not known";
+  const times = other && state.changed - other.changed;
+  const newer = times >= 1_000 ? " (newer)" : "";
+  return `${size(state.size)}, changed ${short(state.changed)}${newer}`;
 }

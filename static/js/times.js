@@ -9,7 +9,7 @@ const clock = new Intl.DateTimeFormat(LOCALE, { hour: "2-digit", minute: "2-digi
 const day = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 const date = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "short", year: "numeric" });
 
-function short(when, now) {
+export function short(when, now = new Date()) {
   if (when.toDateString() === now.toDateString()) return `today, ${clock.format(when)}`;
   return when.getFullYear() === now.getFullYear() ? day.format(when) : date.format(when);
 }

@@ -4,13 +4,12 @@
 import { focusFirst, setText } from "./dom.js";
 import { count } from "./format.js";
 import { LiveRow } from "./liverow.js";
+import { STATES } from "./state.js";
 
 const SHOWN = 50;
 const LINGER = 1_500; // ms
 
 const byId = (id) => document.getElementById(id);
-const IDLE = "Nothing is moving right now. Start a download and watch its thread here.";
-const OFFLINE = "Nothing can move while the file server is not reachable.";
 
 export class Transfers {
   #body = byId("live");
@@ -31,12 +30,17 @@ export class Transfers {
     });
   }
 
-  /* Returns whether a transfer has begun that was not there before. */
-  apply(message) {
+  /* message: the news, if the state is "online"; else nothing is known of what moves. */
+  show(state, message) {
+    setText(byId("live-empty").querySelector("span"), STATES[state].idle);
+    if (state === "online") this.#apply(message);
+    else this.#clear();
+  }
+
+  #apply(message) {
     const before = this.#data.size;
     let changed = message.full && this.#dropAllBut(message.transfers);
-    const began = message.transfers.some((transfer) => !this.#data.has(transfer.id));
-    changed ||= began;
+    changed ||= message.transfers.some((transfer) => !this.#data.has(transfer.id));
     for (const transfer of message.transfers) {
       this.#data.set(transfer.id, transfer);
       this.#rows.get(transfer.id)?.show(transfer);
@@ -45,13 +49,12 @@ export class Transfers {
     changed ||= this.#total !== message.status.transfers || before !== this.#data.size;
     this.#total = message.status.transfers;
     if (changed) this.#layout();
-    return began;
   }
 
-  clear() {
+  #clear() {
     this.#data.clear();
     this.#total = 0;
-    this.#layout(OFFLINE);
+    this.#layout();
   }
 
   #dropAllBut(transfers) {
@@ -74,7 +77,7 @@ export class Transfers {
     }, LINGER);
   }
 
-  #layout(idle = IDLE) {
+  #layout() {
     const ids = [...this.#data.keys()].sort((a, b) => b - a); // newest first
     const shown = this.#expanded ? ids : ids.slice(0, SHOWN);
     this.#removeAllBut(new Set(shown));
@@ -84,7 +87,7 @@ export class Transfers {
       if (element === next) next = next.nextElementSibling;
       else this.#body.insertBefore(element, next);
     }
-    this.#summary(ids.length, shown.length, idle);
+    this.#summary(ids.length, shown.length);
   }
 
   #build(id) {
@@ -104,11 +107,10 @@ export class Transfers {
     }
   }
 
-  #summary(known, shown, idle) {
+  #summary(known, shown) {
     const total = Math.max(this.#total, known);
     byId("live-scroller").hidden = known === 0;
     byId("live-empty").hidden = known > 0;
-    setText(byId("live-empty").querySelector("span"), idle);
     byId("live-count").hidden = total === 0;
     setText(byId("live-count"), count(total));
     setText(byId("live-note"), this.#expanded && total > known ? `the newest ${count(known)} are listed` : "");

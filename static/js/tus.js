@@ -17,7 +17,7 @@ export const PAUSES = [0, 250, 500, 1000, 2000, 3000, 4000, ...Array(720).fill(5
 export class Refusal extends Error {
   constructor(kind, message = "") {
     super(message);
-    this.kind = kind; // "taken": the name, the bytes are all there · "gone": the upload · "again": only for now
+    this.kind = kind; // see verdict
   }
 }
 
@@ -28,14 +28,20 @@ export function storedName(text) {
   return text === null ? null : decodeURIComponent(text);
 }
 
+const PASSING = new Set([408, 423, 425, 429]);
+
 /* Is it only for now, and worth another try? 409 is a wrong offset (the next try asks for the right one), unless it says that the
    name is taken; 507 will not be better in a moment. */
 export function isPassing(status, conflict) {
   if (status === 409) return !conflict;
-  return status === 0 || status === 423 || status === 429 || (status >= 500 && status !== 507);
+  return status === 0 || PASSING.has(status) || (status >= 500 && status !== 507);
 }
 
-/* { kind, message } of an error of the library: kind is one of Refusal's, or "failed". */
+/* A request that the server turns down (4xx) would be turned down again; a full disk (507) may have room tomorrow. */
+const failure = (status) => (status < 500 ? "refused" : "failed");
+
+/* { kind, message } of an error of the library. kind: "taken" (the name; the bytes are all there) · "gone" (the upload) · "again" (it is
+   only for now) · "refused" (for good) · "failed" (a person may try again later). */
 export function verdict(error) {
   const response = error.originalResponse;
   const request = error.originalRequest;
@@ -49,7 +55,7 @@ export function verdict(error) {
   const conflict = status === 409 && (creating || response.getHeader("Conflict") === "exists");
   if (conflict) return { kind: "taken", message };
   if (isPassing(status, conflict)) return { kind: "again", message };
-  return { kind: !creating && (status === 404 || status === 410) ? "gone" : "failed", message };
+  return { kind: !creating && (status === 404 || status === 410) ? "gone" : failure(status), message };
 }
 
 /* An empty part at the end of an upload: makes it a file whose name was taken when its last byte came. Returns the name it got. */
@@ -66,5 +72,5 @@ export async function publish(url, size, exists) {
   const message = sentenceOf(answer.status, answer.headers.get("Content-Type"), await answer.text());
   const conflict = answer.headers.get("Conflict") === "exists";
   if (conflict) throw new Refusal("taken", message);
-  throw new Refusal(isPassing(answer.status, conflict) ? "again" : "failed", message);
+  throw new Refusal(isPassing(answer.status, conflict) ? "again" : failure(answer.status), message);
 }

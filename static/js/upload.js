@@ -1,23 +1,26 @@
 /* The queue of own uploads: two at a time, each with its own end, one question for each name that is taken. */
 
 import { announce } from "./announce.js";
-import { focusFirst, setText } from "./dom.js";
+import { focusFirst } from "./dom.js";
 import { Sending } from "./sending.js";
+import { UploadList } from "./uploadlist.js";
 import { UploadRow } from "./uploadrow.js";
 
 const AT_ONCE = 2;
 const OVERRIDES = new Set(["replace", "rename"]);
 const ENDED = new Set(["done", "failed", "cancelled", "skipped"]);
 const ON_ITS_WAY = new Set(["sending", "retrying"]);
+const ASKING = "There is a file of this name already: waiting for your answer.";
 const byId = (id) => document.getElementById(id);
 
 export class Uploads {
   #all = [];
   #running = 0;
+  #list = new UploadList(() => this.#all);
   #askAboutName;
   #onStored;
 
-  /* askAboutName({ name, batch }) resolves to "replace", "rename" or "skip". */
+  /* askAboutName({ name, file, batch }) resolves to "replace", "rename" or "skip". */
   constructor(askAboutName, onStored) {
     this.#askAboutName = askAboutName;
     this.#onStored = onStored;
@@ -33,30 +36,37 @@ export class Uploads {
 
   /* Site or file server are back: no need to wait for the next try. */
   hurry() {
-    for (const { sending } of this.#all) sending.hurry();
+    for (const { sending } of this.#all) sending?.hurry();
   }
 
-  /* files: [{ file, name }], what was chosen or dropped at one time. */
+  /* files: [{ file, name } | { name, problem }], what was chosen or dropped at one time. */
   add(files) {
     if (!files.length) return;
     const batch = { size: files.length, answer: null };
-    for (const { file, name } of files) {
-      // Some systems hand out names decomposed (NFD); the server takes composed ones (NFC).
-      const upload = { name: name.normalize("NFC"), batch, exists: null, running: false };
-      upload.row = new UploadRow(upload.name, file.size);
+    const added = files.map((file) => this.#added(file, batch));
+    this.#all.push(...added);
+    for (const upload of added) if (upload.problem) this.#end(upload, "failed", upload.problem, true);
+    this.#list.show();
+    this.#scrollTo(added[0].row.element);
+    const readable = files.filter(({ file }) => file);
+    if (readable.length) announce(readable.length === 1 ? `Uploading ${readable[0].name}.` : `Uploading ${readable.length} files.`);
+    this.#next();
+  }
+
+  #added({ file, name, problem }, batch) {
+    // Some systems hand out names decomposed (NFD); the server takes composed ones (NFC).
+    const upload = { name: name.normalize("NFC"), file, problem, batch, exists: null, running: false, sending: null };
+    upload.bytes = file?.size ?? 0;
+    upload.row = new UploadRow(upload.name, file ? file.size : null);
+    upload.state = "waiting";
+    upload.row.state(upload.state);
+    if (file) {
       upload.sending = new Sending(file, upload.name, {
         onProgress: (bytes) => this.#progress(upload, bytes),
         onWaiting: (sentence) => { if (ON_ITS_WAY.has(upload.state)) this.#state(upload, "retrying", sentence); },
       });
-      upload.state = "waiting";
-      upload.row.state("waiting");
-      this.#all.push(upload);
     }
-    byId("uploads").append(...this.#all.slice(-files.length).map(({ row }) => row.element));
-    this.#summary();
-    this.#scrollTo(this.#all.at(-files.length).row.element);
-    announce(files.length === 1 ? `Uploading ${files[0].name}.` : `Uploading ${files.length} files.`);
-    this.#next();
+    return upload;
   }
 
   /* Within the list only: the page stays where it is. */
@@ -86,9 +96,9 @@ export class Uploads {
       this.#state(upload, "sending");
       const result = await upload.sending.run(exists);
       if (result.end === "stored") return this.#stored(upload, result.name);
-      if (result.end === "failed") return this.#end(upload, "failed", result.message);
+      if (result.end === "failed") return this.#end(upload, "failed", result.message, result.isFinal);
       if (result.end === "stopped") return; // whoever stopped it has said why
-      this.#state(upload, "waiting");
+      this.#state(upload, "waiting", ASKING);
       if (!await this.#asked(upload)) return;
     }
   }
@@ -108,7 +118,8 @@ export class Uploads {
 
   #progress(upload, bytes) {
     if (upload.state === "retrying") this.#state(upload, "sending");
-    upload.row.sent(bytes);
+    upload.row.progress(bytes);
+    this.#list.changed();
   }
 
   #stored(upload, name) {
@@ -116,22 +127,21 @@ export class Uploads {
     this.#onStored();
   }
 
-  #state(upload, state, sentence) {
+  #state(upload, state, sentence, isFinal) {
     upload.state = state;
-    upload.row.state(state, sentence);
+    upload.row.state(state, sentence, isFinal);
     this.#summary();
   }
 
-  #end(upload, state, sentence) {
-    this.#state(upload, state, sentence);
+  /* isFinal: trying again would not help. */
+  #end(upload, state, sentence, isFinal = false) {
+    this.#state(upload, state, sentence, isFinal);
     const words = { done: "uploaded", failed: "failed", cancelled: "cancelled", skipped: "left out" }[state];
     announce(`${upload.name} ${words}.${sentence ? ` ${sentence}` : ""}`);
   }
 
   #summary() {
-    const done = this.#all.filter((upload) => upload.state === "done").length;
-    byId("uploads-panel").hidden = this.#all.length === 0;
-    setText(byId("uploads-count"), `${done} of ${this.#all.length} done`);
+    this.#list.changed();
     byId("uploads-clear").hidden = !this.#all.some((upload) => ENDED.has(upload.state));
   }
 
@@ -174,6 +184,7 @@ export class Uploads {
     this.#all.splice(this.#all.indexOf(upload), 1);
     element.remove();
     this.#summary();
+    this.#list.show();
     focusFirst(near, byId("file-input"));
   }
 
@@ -182,6 +193,7 @@ export class Uploads {
     this.#all = this.#all.filter((upload) => !ENDED.has(upload.state));
     for (const { row } of gone) row.element.remove();
     this.#summary();
+    this.#list.show();
     byId("file-input").focus();
   }
 }

@@ -2,6 +2,7 @@
 
 import { fromTemplate, setIcon, setText } from "./dom.js";
 import { percent, rate, size, timeLeft } from "./format.js";
+import { Meter } from "./meter.js";
 
 const WORDS = {
   waiting: "Waiting",
@@ -22,11 +23,10 @@ const ICONS = {
   skipped: "o-aborted",
 };
 const PAUSE = { act: "pause", icon: "i-pause", title: "Pause", label: (name) => `Pause ${name}` };
-const RESUME = { act: "resume", icon: "o-running", title: "Go on", label: (name) => `Go on with ${name}` };
+const RESUME = { act: "resume", icon: "i-play", title: "Go on", label: (name) => `Go on with ${name}` };
 const RETRY = { act: "retry", icon: "i-retry", title: "Try again", label: (name) => `Try ${name} again` };
 const MAIN = { waiting: PAUSE, sending: PAUSE, retrying: PAUSE, paused: RESUME, failed: RETRY, cancelled: RETRY };
 const ACTIVE = new Set(["waiting", "sending", "paused", "retrying"]);
-const WINDOW = 4_000; // ms over which the rate is taken
 
 export class UploadRow {
   #name;
@@ -36,8 +36,9 @@ export class UploadRow {
   #progress;
   #main; // one button for pause, go on and try again, so that whoever has pressed it keeps the focus
   #cancel;
-  #samples = [];
+  #meter = new Meter();
 
+  /* bytes: null for what could not even be read. */
   constructor(name, bytes) {
     const { element, slots } = fromTemplate("upload-row");
     this.element = element;
@@ -48,14 +49,19 @@ export class UploadRow {
     [this.#main, this.#cancel] = element.querySelectorAll("button");
     element.dataset.name = name;
     // The folder may be cut short, the file's own name is to be seen.
-    const base = name.lastIndexOf("/") + 1;
+    const base = name.lastIndexOf("/", name.length - 2) + 1;
     slots.folder.textContent = name.slice(0, base);
     slots.base.textContent = name.slice(base);
     slots.name.title = name;
     this.#progress.setAttribute("aria-label", `Upload of ${name}`);
   }
 
-  state(state, sentence = "") {
+  get sent() {
+    return this.#sent;
+  }
+
+  /* isFinal: trying again would not help. */
+  state(state, sentence = "", isFinal = false) {
     this.element.dataset.state = state;
     setText(this.#slots.state, WORDS[state]);
     const icon = this.element.querySelector(".u-state svg");
@@ -64,31 +70,27 @@ export class UploadRow {
     if (state === "done") this.#sent = this.#bytes;
     if (state === "retrying") this.#foot(this.#amount(), sentence || `Waiting for the ${navigator.onLine ? "server" : "network"} …`);
     else this.#foot(sentence || this.#amount());
-    this.#samples = [];
-    this.#buttons(state);
+    this.#meter.reset();
+    this.#buttons(state, isFinal);
   }
 
-  sent(bytes) {
-    const now = performance.now();
+  progress(bytes) {
     this.#sent = Math.min(bytes, this.#bytes);
-    // After a break it goes on from what has really arrived, which may be less.
-    if (this.#sent < this.#samples.at(-1)?.bytes) this.#samples = [];
-    this.#samples.push({ now, bytes: this.#sent });
-    while (now - this.#samples[0].now > WINDOW) this.#samples.shift();
+    this.#meter.add(this.#sent);
     const done = percent(this.#sent, this.#bytes);
     this.#progress.value = done;
     setText(this.#slots.state, `${done}\u00a0%`);
-    const speed = this.#speed();
+    const speed = this.#meter.rate;
     // All bytes have left; the server still writes and checks them.
     if (this.#sent >= this.#bytes) this.#foot(`${size(this.#bytes)}, being stored …`);
     else this.#foot(this.#amount(), speed ? rate(speed) : "", timeLeft(this.#bytes - this.#sent, speed));
   }
 
-  #buttons(state) {
+  #buttons(state, isFinal) {
     const title = ACTIVE.has(state) ? "Cancel" : "Remove from the list";
     this.#cancel.title = title;
     this.#cancel.setAttribute("aria-label", `${title}: ${this.#name}`);
-    const main = MAIN[state];
+    const main = isFinal ? null : MAIN[state];
     if (!main) {
       if (document.activeElement === this.#main) this.#cancel.focus();
       this.#main.hidden = true;
@@ -102,15 +104,9 @@ export class UploadRow {
   }
 
   #amount() {
+    if (this.#bytes === null) return "";
     const all = size(this.#bytes);
     return this.#sent > 0 && this.#sent < this.#bytes ? `${size(this.#sent)} of ${all}` : all;
-  }
-
-  #speed() {
-    const [first] = this.#samples;
-    const last = this.#samples.at(-1);
-    const elapsed = (last.now - first.now) / 1000;
-    return elapsed > 0.2 ? (last.bytes - first.bytes) / elapsed : 0;
   }
 
   #foot(amount, speed = "", left = "") {

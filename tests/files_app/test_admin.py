@@ -139,7 +139,7 @@ class TestLists:
         make_transfer(done=2048, outcome="complete", finished_at=NOW + timedelta(seconds=2.5))
         make_transfer(name="running.txt")
         text = visitor.get(TRANSFERS).text
-        for shown in ("2.0\N{NO-BREAK SPACE}KB", "Complete", "2.5", "Running", "ClientThread-1"):
+        for shown in ("2.0\N{NO-BREAK SPACE}KiB", "Complete", "2.5", "Not ended", "ClientThread-1"):
             assert shown in text
 
     def test_files_are_shown_with_their_downloads(self, visitor: Visitor) -> None:

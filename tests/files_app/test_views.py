@@ -632,9 +632,20 @@ class TestPages:
         answer = fetch("GET", "/", headers=BROWSER)
         assert answer.status == 200
         assert 'data-name="notes.txt"' in answer.text
-        assert "2.0\N{NO-BREAK SPACE}KB" in answer.text
+        assert "2.0\N{NO-BREAK SPACE}KiB" in answer.text
         assert "moved.txt" in answer.text
         assert 'href="/files/notes.txt"' in answer.text
+
+    def test_what_has_not_ended_is_in_the_history_and_not_among_the_recent(self) -> None:
+        make_transfer(name="moving.txt")  # or waiting, or left by a server that died: the history cannot know
+        make_transfer(name="moved.txt", outcome="complete")
+        for url in ("/", "/history/recent/"):
+            text = fetch("GET", url).text
+            assert "moved.txt" in text
+            assert "moving.txt" not in text
+        history = fetch("GET", "/history/").text
+        assert history.count("Not ended") == 2  # the row, and what can be filtered by
+        assert "Running" not in history
 
     def test_the_page_allows_no_script_but_its_own(self) -> None:
         answer = fetch("GET", "/")

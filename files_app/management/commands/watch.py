@@ -5,7 +5,6 @@ from collections import deque
 from typing import Any
 
 from django.core.management.base import BaseCommand
-from django.template.defaultfilters import filesizeformat
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from files_app.options import add_server_address
+from files_app.sizes import rate_text, size_text
 from files_app.terminal import console, file_server
 from fileserver.server import address_text
 
@@ -65,7 +65,7 @@ class Board:
         headline = Text.assemble(
             ("● ", "green"),
             f"{self._address}  {status['clients']}/{status['max_clients']} clients  ",
-            f"↓ {filesizeformat(status['send_rate'])}/s  ↑ {filesizeformat(status['receive_rate'])}/s",
+            f"↓ {rate_text(status['send_rate'])}  ↑ {rate_text(status['receive_rate'])}",
         )
         table = Table(box=None, header_style="bold", expand=True)
         for heading in ("Thread", "", "Name", "Progress", "%", "Rate", "Client"):
@@ -89,7 +89,7 @@ class Board:
             Text(row["name"]),
             ProgressBar(total=length, completed=row["done"], width=24),
             f"{100 * row['done'] // length}",
-            f"{filesizeformat(row['rate'])}/s",
+            rate_text(row["rate"]) if row["state"] == "running" else row["state"],
             Text(row["client"]),
         ]
 
@@ -98,5 +98,5 @@ class Board:
         error = f" ({row['error']})" if row["error"] else ""
         return Text.assemble(
             (f"{row['outcome']}{error}", STYLES.get(row["outcome"], "")),
-            f"  {row['name']}  {filesizeformat(row['done'])} in {row['seconds']:.2f} s  {row['client']}",
+            f"  {row['name']}  {size_text(row['done'])} in {row['seconds']:.2f} s  {row['client']}",
         )
