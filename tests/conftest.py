@@ -2,9 +2,14 @@
 
 A leaked thread or socket shows itself only under load; here the test that leaks it fails, with the names of
 what it has left.
+
+A test that asks for what another thread is only about to do fails under load alone, too. Two variables of the
+environment find such tests: SWITCH_INTERVAL=1e-6 lets threads take turns as often as they can, and LATE=0.05
+makes what other threads say, to the log or to an observer, come by so many seconds later.
 """
 
 import gc
+import logging
 import os
 import sys
 import threading
@@ -23,6 +28,26 @@ settings.load_profile("house")
 SECONDS = 5.0  # within which what a test has started must be gone
 # These files take a minute each: begun last, one would run alone while the other cores are idle.
 LONG = ("test_browser_uploads.py", "test_browser.py", "test_two_processes.py", "test_flow.py")
+LATE = float(os.environ.get("LATE", "0"))
+
+
+def pytest_configure() -> None:
+    if interval := os.environ.get("SWITCH_INTERVAL"):
+        sys.setswitchinterval(float(interval))
+    if LATE:
+        handle = logging.Logger.handle
+
+        def handle_late(logger: logging.Logger, record: logging.LogRecord) -> None:
+            be_late()
+            handle(logger, record)
+
+        logging.Logger.handle = handle_late  # type: ignore[method-assign]
+
+
+def be_late() -> None:
+    """In any thread but the tests' own, and nowhere unless it is asked for."""
+    if LATE and threading.current_thread() is not threading.main_thread():
+        time.sleep(LATE)
 
 
 def pytest_xdist_auto_num_workers() -> int:

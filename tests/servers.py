@@ -18,6 +18,7 @@ from fileserver.events import Event, TransferFinished
 from fileserver.registry import Transfer
 from fileserver.server import FileServer
 from fileserver.storage import HAS_DIR_FD, Storage
+from tests.conftest import be_late
 
 Address = tuple[str, int]
 T = TypeVar("T")
@@ -43,6 +44,7 @@ class Events:
         self._changed = threading.Condition()
 
     def __call__(self, event: Event) -> None:
+        be_late()
         with self._changed:
             self._events.append(event)
             self._changed.notify_all()

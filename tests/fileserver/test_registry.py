@@ -1,7 +1,6 @@
 """What moves and who watches: transfers, counts, and the lines that a watcher gets."""
 
 import contextlib
-import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -364,16 +363,16 @@ def test_lines_are_a_tick_apart_however_much_happens(
     thread = threading.Thread(target=happen)
     thread.start()
     try:
+        begun = time.monotonic()
         with registry.watching() as watcher:
-            times = []
             for _ in range(5):
                 line_of(watcher)
-                times.append(time.monotonic())
+        took = time.monotonic() - begun
     finally:
         over.set()
         thread.join()
-    gaps = [after - before for before, after in itertools.pairwise(times)]
-    assert min(gaps) >= 0.095
+    # From before the first to behind the last: a line that this thread takes late brings the next one nearer.
+    assert took >= 0.4
 
 
 def test_a_line_comes_as_soon_as_there_is_news(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -394,11 +393,10 @@ def test_without_news_there_is_a_heartbeat_and_nothing_else(
     monkeypatch.setattr(module, "TICK", 0.01)
     monkeypatch.setattr(module, "HEARTBEAT", 0.15)
     with registry.watching() as watcher:
+        begun = time.monotonic()  # the time to the heartbeat is counted from the line that comes next
         line_of(watcher)
-        assert watcher.next_line(0.05) is None
-        begun = time.monotonic()
         line = line_of(watcher)
-        assert 0.05 < time.monotonic() - begun < 3
+        assert 0.15 <= time.monotonic() - begun < 5
         assert (line["full"], line["transfers"], line["ended"]) == (False, [], [])
 
 

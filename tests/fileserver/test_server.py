@@ -162,7 +162,7 @@ def test_500_silent_clients_delay_nobody(running: Running, tmp_path: Path) -> No
             assert peer.ask("GET", name="a")["length"] == 100_000
             peer.read(100_000)
             peer.end()
-            assert time.monotonic() - begun < 2
+            assert time.monotonic() - begun < 5  # whoever waited for them would wait for half a minute
             assert wait_until(lambda: peer.ask("PING")["clients"] == 501)
     wait_until(lambda: running.server.registry.ping()["clients"] == 0)
 
@@ -360,7 +360,8 @@ def test_the_accept_loop_survives_a_lack_of_descriptors(
 
     monkeypatch.setattr(socket.socket, "accept", failing)
     assert running.talk(b"PING\n").startswith(b"OK")
-    assert "cannot accept a client" in caplog.text
+    # The thread that was refused says so; another may have taken the client in by then.
+    wait_until(lambda: "cannot accept a client" in caplog.text)
 
 
 def test_a_thread_that_cannot_start_is_a_busy_server_and_not_its_end(

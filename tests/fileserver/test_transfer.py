@@ -158,7 +158,7 @@ def test_three_paced_downloads_side_by_side_take_as_long_as_one_each_in_its_own_
         thread.join()
     together = time.monotonic() - begun
     assert alone >= 0.38
-    assert together < 2 * alone
+    assert together < 3 * 0.38  # which they need at least, one after another
     started = running.events.of(TransferStarted)
     assert len({event.thread for event in started}) == 4
     assert all(event.thread.startswith("ClientThread-") for event in started)
