@@ -1062,3 +1062,16 @@ class TestTerminal:
                 bars.update(bars.add_task("[bold]a.txt", total=10), completed=5)
             assert isinstance(screen.file, io.StringIO)
             assert ("[bold]a.txt" in screen.file.getvalue()) is is_terminal
+
+    def test_bars_have_the_units_of_the_pages(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        screen = RichConsole(file=io.StringIO(), force_terminal=True, width=140, color_system=None)
+        monkeypatch.setattr(terminal, "console", screen)
+        with terminal.progress_bars() as bars:
+            task = bars.add_task("a.txt", total=3 << 20)
+            bars.update(task, completed=1280)
+            bars.update(task, completed=3 << 20)
+        assert isinstance(screen.file, io.StringIO)
+        text = screen.file.getvalue().replace("\xa0", " ")
+        assert "3.0 MiB of 3.0 MiB" in text
+        assert "iB/s" in text
+        assert " MB" not in text
