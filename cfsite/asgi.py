@@ -1,12 +1,16 @@
 """The ASGI application: pages and files by Django, the live feed by a consumer."""
 
+import logging
 import os
+import tempfile
 from typing import Any
 
 import django
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.conf import settings
+from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler
+from django.http import HttpResponse
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cfsite.settings")
 django.setup(set_prefix=False)
@@ -15,17 +19,41 @@ from cfsite.middleware import on_the_loop  # noqa: E402 - needs the settings
 from cfsite.spool import Spool  # noqa: E402
 from files_app.access import OwnOriginOnly  # noqa: E402 - needs the settings
 from files_app.routing import websocket_urlpatterns  # noqa: E402
+from files_app.temporary import NoRoom, kept_on_disk  # noqa: E402
+
+logger = logging.getLogger(__name__)
 
 
 class Handler(ASGIHandler):
     # Django cuts what a view yields into pieces of this size; downloads come in 256 KiB.
     chunk_size = 1 << 18
 
+    async def handle(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().handle(scope, receive, send)
+        except NoRoom as error:  # there is no request yet that a view could answer
+            logger.warning("%s", error)
+            text = f"{error}\n"
+            response = HttpResponse(text, status=507, content_type="text/plain; charset=utf-8")
+            response["Content-Length"] = str(len(text.encode()))
+            await self.send_response(response, send)
+
     async def read_body(self, receive: Any) -> Any:
-        body = await super().read_body(receive)
-        size = body.seek(0, os.SEEK_END)
-        body.seek(0)
-        return Spool(body) if size > settings.FILE_UPLOAD_MAX_MEMORY_SIZE else body
+        """The whole body in a file, like Django's; raises ``NoRoom`` if that cannot be written."""
+        most = settings.FILE_UPLOAD_MAX_MEMORY_SIZE
+        body = Spool(tempfile.SpooledTemporaryFile(most))  # noqa: SIM115, closed by Django
+        try:
+            with kept_on_disk():
+                while (message := await receive())["type"] == "http.request":
+                    body.write(message.get("body", b""))
+                    if not message.get("more_body"):
+                        size = body.tell()
+                        body.seek(0)
+                        return body if size > most else body.file
+            raise RequestAborted
+        except BaseException:
+            body.close()
+            raise
 
     def load_middleware(self, is_async: bool = False) -> None:
         # The settings name Django's own, for its checks look there for them.

@@ -29,6 +29,11 @@ class Body:
         self.complete = False
         self.lost = False
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether the browser waits for the application now."""
+        return self._paused
+
     def feed(self, data: bytes) -> None:
         self._pieces.append(data)
         self._waiting += len(data)

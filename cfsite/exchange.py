@@ -10,7 +10,7 @@ call the other methods. Private names in use (Twisted 26.10, Daphne 4.2): `_temp
 import asyncio
 import logging
 import sys
-import time
+import tempfile
 from io import BytesIO
 from typing import Any
 
@@ -21,13 +21,17 @@ from twisted.web import http
 from twisted.web.http_headers import Headers
 
 from cfsite.body import Body
+from cfsite.guard import LATE_BODIES
+from cfsite.limiter import StallWatch
 from cfsite.spool import Spool
+from files_app.temporary import NoRoom
 
 logger = logging.getLogger(__name__)
 
 Message = dict[str, Any]
 
 BODY_PIECE = 64 * 1024  # bytes of a request body in one `receive`
+IN_MEMORY = 100_000  # bytes of a request body; a longer one waits in a temporary file
 GONE_GRACE = 1.0  # seconds an application has to act on `http.disconnect` before its `send` raises
 # Seconds: the first pause between two looks at the kernel's queue, and the longest.
 DELIVERY_POLL = (0.001, 0.05)
@@ -71,6 +75,7 @@ class FlowRequest(WebRequest):
         self.stream: Body | None = None  # of a body that goes to the application as it comes in
         self.received = 0  # bytes of body
         self.refused = False
+        self.body_complete = False
         self.body_read = False
         self.emptiness_told = False
         self.writable = asyncio.Event()
@@ -80,8 +85,8 @@ class FlowRequest(WebRequest):
         self.aborted = False
         self.left_behind: int | None = None  # bytes unsent when the connection went
         self.left_content = False  # the client went with all it was promised, before the application was done
-        self.progress = (0, 0)
-        self.progressed_at = 0.0  # monotonic seconds
+        self.body_watch: StallWatch | None = None
+        self.reply_watch: StallWatch | None = None
         # Twisted would parse forms in memory: 300 MB take 4 GB and stop the event loop
         super().__init__(channel, queued, parsePOSTFormSubmission=False)
 
@@ -94,45 +99,57 @@ class FlowRequest(WebRequest):
         super().requestReceived(*self.channel.request_line())
 
     def gotLength(self, length: int | None) -> None:
-        super().gotLength(length)
-        if not isinstance(self.content, BytesIO):
-            self.content = Spool(self.content)
+        """Twisted would make a file here, at once and for a body that is not gathered, too."""
+        if length is not None and length < IN_MEMORY:
+            self.content = BytesIO()
+        else:
+            self.content = Spool(tempfile.SpooledTemporaryFile(IN_MEMORY))  # noqa: SIM115, closed by Twisted
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        if self.stream is None:
-            super().requestReceived(command, path, version)
-        else:
+        self.body_complete = True
+        if self.stream is not None:
             self.stream.end()
+            return
+        try:
+            self.content.flush()  # else a full disk is noticed where nobody is answered any more
+        except OSError as error:
+            self.refuse_for_lack_of_room(error)
+        else:
+            super().requestReceived(command, path, version)
 
     def handleContentChunk(self, data: bytes) -> None:
         if self.refused or self.finished:
             return
+        self.received += len(data)
         if self.stream is not None:
             self.stream.feed(data)
-            return
-        self.received += len(data)
-        if self.limit is not None and self.received > self.limit:
+        elif self.limit is not None and self.received > self.limit:
             self.refuse()
         else:
-            super().handleContentChunk(data)
+            try:
+                super().handleContentChunk(data)
+            except OSError as error:
+                self.refuse_for_lack_of_room(error)
 
-    def refuse(self) -> None:
-        """Answer 413 while the body is still coming in; `finish` leaves the closing to the channel."""
+    def refuse(self, status: int = 413, sentence: str = "") -> None:
+        """Answer before the application has started, perhaps while the body is still coming in."""
         self.refused = True
         if self.content is not None:
             self.content.close()
-        self.method, self.uri, self.clientproto = self.channel.request_line()
-        self.client_addr = [str(getattr(self.client, "host", "")), getattr(self.client, "port", 0)]
-        text = b"The body of this request is larger than the %d bytes that are accepted here.\n" % (
-            self.limit or 0
-        )
-        headers = [
-            (b"Content-Type", b"text/plain; charset=utf-8"),
-            (b"Content-Length", b"%d" % len(text)),
-            (b"Connection", b"close"),
-        ]
-        self.handle_reply({"type": "http.response.start", "status": 413, "headers": headers})
-        self.handle_reply({"type": "http.response.body", "body": text})
+        too_large = f"The body of this request is larger than the {self.limit} bytes that are accepted here."
+        self.channel.reject(status, sentence or too_large)
+
+    def refuse_for_lack_of_room(self, error: OSError) -> None:
+        logger.warning("%s", NoRoom(error))
+        self.refuse(507, str(NoRoom(error)))
+
+    def give_up_body(self) -> None:
+        """The rest of it does not come, or too slowly."""
+        self.channel.server.tally.add(LATE_BODIES)
+        if self.stream is None:
+            self.refuse(408, "The body of this request came too slowly.")
+        else:
+            self.channel.drop()  # and so the application hears of it
 
     def tell_length(self, headers: list[tuple[bytes, bytes]]) -> None:
         """Of a chunked body the length is known by now: the application gets it like any other."""
@@ -225,9 +242,6 @@ class FlowRequest(WebRequest):
         return self.stream is not None and not self.stream.complete
 
     def finish(self) -> None:
-        if self.refused:
-            self.channel.linger()
-            return
         if self.is_early():
             self.finished = True
             self.channel.linger()
@@ -280,16 +294,24 @@ class FlowRequest(WebRequest):
 
     def check_timeouts(self) -> None:
         """Daphne's `http_timeout` would end a begun response as if it were whole: here only a stall does."""
-        if not self.startedWriting:
+        if self.startedWriting:
+            if not self.ended.is_set():
+                self.check_reply()
+        elif self.content is not None and not self.body_complete:
+            self.check_body()
+        else:
             super().check_timeouts()
-        elif not self.ended.is_set():
-            self.check_stall()
 
-    def check_stall(self) -> None:
+    def check_body(self) -> None:
+        self.body_watch = self.body_watch or StallWatch(self.server.stall_timeout)
+        is_ours_to_act = self.refused or (self.stream is not None and self.stream.holds_back)
+        if self.body_watch.is_stalled(self.received, not is_ours_to_act):
+            self.give_up_body()
+
+    def check_reply(self) -> None:
         """A slow peer may go a while without room for a write, so what the kernel sends is progress, too."""
-        waiting, now = unsent(self.transport), time.monotonic()
-        if not waiting or self.progress != (self.sentLength, waiting):
-            self.progress, self.progressed_at = (self.sentLength, waiting), now
-        elif now - self.progressed_at >= self.server.stall_timeout:
+        self.reply_watch = self.reply_watch or StallWatch(self.server.stall_timeout)
+        waiting = unsent(self.transport)
+        if self.reply_watch.is_stalled(self.sentLength - waiting, waiting > 0):
             logger.warning("Dropped %s, which read nothing more of %r", self.client_addr, self.uri)
             self.abort()

@@ -9,12 +9,14 @@ Twisted leave these things open; each override here and in `exchange` closes one
   callable that waits and says True or False. Behind a proxy the peer is the proxy. Nor can it say that the
   rest will not come: `cfsite.abort` resets the connection.
 - A websocket's `send` never waits either: `cfsite.backlog` tells a consumer how many bytes wait for its peer.
+  And what a websocket sends is queued without end: `sockets` reads no faster than the consumer takes it.
 - Form bodies are parsed in memory and copied onto a queue, without any limit: `receive` reads the spooled
   file piece by piece, and `body_limit` is enforced before and while a body comes in. What `streams_body`
   names is not even spooled: the application iterates `cfsite.body`, and the browser waits for it.
 - An exception after the first byte leaves the client hanging and ends for good the loop that reaps
   applications: each is judged as it ends here, and a response that cannot be completed is reset, never taken
   for whole.
+- Slow, malformed and too many connections are looked after in `guard` and `limiter`.
 - A server that stops closes running downloads cleanly, as if they were whole, and leaves tasks to a dying
   interpreter: connections are reset, applications are told and waited for, all tasks are ended.
 
@@ -34,11 +36,17 @@ from urllib.parse import unquote
 
 from daphne.http_protocol import HTTPFactory
 from daphne.server import Server, reactor  # importing Daphne first installs its asyncio reactor
+from daphne.ws_protocol import WebSocketFactory
 from twisted.internet.defer import Deferred
-from twisted.web.http import HTTPChannel
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
 
 from cfsite.body import BodyLost
 from cfsite.exchange import ClientGone, FlowRequest, Message, buffered
+from cfsite.guard import GuardedChannel
+from cfsite.limiter import ConnectionLimiter, Tally
+from cfsite.sockets import FlowSocket
+from files_app.process import allow_descriptors
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +55,9 @@ LINGER_SECONDS = 5.0  # for how long a refused client may go on sending before i
 LINGER_BYTES = 256 * 1024 * 1024  # …and how much of it is read and thrown away
 
 
-class FlowChannel(HTTPChannel):
+class FlowChannel(GuardedChannel):
     """One connection: decides on a request's body before it is read, and closes without losing the 413."""
 
-    transport: Any
     _networkProducer: Any
     _path: Any  # bytes, whatever Twisted's annotation says
     _handlingRequest: bool
@@ -98,6 +105,7 @@ class FlowChannel(HTTPChannel):
         """Closing with bytes unread means a reset, and the reset overtakes the answer (RFC 9112, 9.6)."""
         if self.lingering is None:
             self.lingering = LINGER_BYTES
+            self.server.limiter.wait(self.transport)
             self.transport.loseWriteConnection()
             self._networkProducer.resumeProducing()  # the client may have been held back
             self.callLater(LINGER_SECONDS, self.transport.abortConnection)
@@ -125,6 +133,9 @@ class FlowServer(Server):
     # (method, path) → whether the application takes the body from `cfsite.body` as it comes in
     streams_body: Callable[[str, str], bool] = staticmethod(lambda method, path: False)
 
+    connections_wanted = 2000  # at once; fewer, if the system does not allow so many descriptors
+    head_timeout = 10.0  # seconds from the first byte of a request to the end of its head
+
     closing = False
 
     @property
@@ -136,7 +147,21 @@ class FlowServer(Server):
         """Daphne's `run` makes a factory, then listens with `self.http_factory`: the one seam it leaves."""
         self._http_factory = FlowFactory(self)
 
+    @property
+    def ws_factory(self) -> WebSocketFactory:
+        return self._ws_factory
+
+    @ws_factory.setter
+    def ws_factory(self, stock: WebSocketFactory) -> None:
+        stock.protocol = FlowSocket
+        self._ws_factory = stock
+
     def run(self) -> None:
+        places = allow_descriptors(self.connections_wanted)
+        self.limiter = ConnectionLimiter(places, close_at_once, lambda transport: not buffered(transport))
+        self.tally = Tally()
+        # Autobahn would hold these against what we send, too; `sockets` has limits for what comes.
+        self.websocket_max_message_size = self.websocket_max_frame_size = 0
         try:
             super().run()
         finally:
@@ -144,23 +169,23 @@ class FlowServer(Server):
 
     def create_application(self, protocol: Any, scope: Message) -> asyncio.Queue[Message] | None:
         queue = None
-        if not isinstance(protocol, FlowRequest):
+        scope["asgi"] = {"version": "3.0"}
+        if isinstance(protocol, FlowSocket):
             scope["extensions"] = {"cfsite.backlog": partial(buffered, protocol.transport)}
-            queue = super().create_application(protocol, scope)
+            queue = protocol.queue
         elif self.closing:
             protocol.abort()
+            return None
         else:
             protocol.tell_length(scope["headers"])
-            scope["asgi"] = {"version": "3.0"}
             scope["extensions"] = {"cfsite.delivered": protocol.delivered, "cfsite.abort": protocol.abort}
             if protocol.stream is not None:
                 scope["extensions"]["cfsite.body"] = protocol.stream
-            send = partial(self.handle_reply, protocol)
-            application = self.application(scope=scope, receive=protocol.receive, send=send)
-            self.connections[protocol]["application_instance"] = asyncio.ensure_future(application)
-        task = self.connections.get(protocol, {}).get("application_instance")
-        if task is not None:
-            task.add_done_callback(partial(self.application_done, protocol))
+        send = partial(self.handle_reply, protocol)
+        application = self.application(scope=scope, receive=protocol.receive, send=send)
+        task = asyncio.ensure_future(application)
+        self.connections[protocol]["application_instance"] = task
+        task.add_done_callback(partial(self.application_done, protocol))
         return queue  # none for HTTP: Daphne then copies no body onto it
 
     async def handle_reply(self, protocol: Any, message: Message) -> None:
@@ -184,6 +209,7 @@ class FlowServer(Server):
     def timeout_checker(self) -> None:
         for protocol in list(self.connections):
             self.guarded(protocol.check_timeouts)
+        self.tally.tell()
         reactor.callLater(min(2.0, self.stall_timeout / 4), self.timeout_checker)
 
     @staticmethod
@@ -232,6 +258,11 @@ class FlowServer(Server):
         deadline = time.monotonic() + self.exit_grace
         while not condition() and time.monotonic() < deadline:  # noqa: ASYNC110, transports set no event
             await asyncio.sleep(0.005)
+
+
+def close_at_once(transport: Any) -> None:
+    """Its descriptor is free when this returns; what the system has of it still goes out."""
+    transport.connectionLost(Failure(ConnectionDone()))
 
 
 def end_all_tasks(loop: asyncio.AbstractEventLoop, timeout: float) -> None:

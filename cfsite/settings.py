@@ -78,6 +78,10 @@ MIDDLEWARE = [
 ]
 ROOT_URLCONF = "cfsite.urls"
 ASGI_APPLICATION = "cfsite.asgi.application"
+FILE_UPLOAD_HANDLERS = [
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "files_app.forms.DiskUploadHandler",
+]
 WEB_SERVER = "cfsite.server.SiteServer"  # what runserver runs
 TEMPLATES = [
     {
@@ -165,14 +169,27 @@ if HTTPS:
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {message}", "datefmt": "%H:%M:%S", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "line": {"format": "{asctime} {message}", "datefmt": "%H:%M:%S", "style": "{"},
+        "one_line": {
+            "()": "cfsite.lines.OneLine",
+            "fmt": "{asctime} {message}",
+            "datefmt": "%H:%M:%S",
+            "style": "{",
+        },
+    },
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "line"},
+        "one_line": {"class": "logging.StreamHandler", "formatter": "one_line"},
+    },
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
         "django": {"handlers": ["console"], "level": "INFO", "propagate": False},
         # A line for each request, or for each that a client got wrong, is of no use here.
         "django.channels.server": {"level": "ERROR"},
         "django.request": {"level": "ERROR"},
+        # What a stranger sends wrong is not a fault of the program: no traceback.
+        "django.security": {"handlers": ["one_line"], "propagate": False},
         "fileserver": {"level": "INFO"},
         "files_app": {"level": "INFO"},
     },

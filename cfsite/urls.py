@@ -7,3 +7,5 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", include("files_app.urls")),
 ]
+
+handler400 = "files_app.views.bad_request"

@@ -2,9 +2,14 @@
 
 A websocket's ``send`` never waits, so a page that does not read would let its news pile up in memory. Whoever
 is behind gets nothing, and the whole state once it has caught up: newest state, never a backlog.
+
+A page that asks again and again is answered four times a second. Its next question is not taken before, so
+the web server stops reading its socket (``cfsite.sockets``).
 """
 
+import asyncio
 import json
+import time
 from typing import Any
 
 from channels.generic.websocket import AsyncWebsocketConsumer
@@ -12,10 +17,12 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from files_app.feed import feed
 
 BEHIND = 256 * 1024  # bytes that wait in this process for the page's socket
+ANSWER_PAUSE = 0.25  # seconds between two answers to one page; it asks each ten seconds
 
 
 class LiveConsumer(AsyncWebsocketConsumer):
     _joined = False
+    _answered = float("-inf")  # monotonic seconds of the last answer to a question
     _told = -1  # number of the last news that the page has
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -43,6 +50,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
         if not isinstance(wish, dict) or wish.get("type") != "refresh":
             await self.close(4400, 'Only {"type": "refresh"} is understood here.')
             return
+        await asyncio.sleep(self._answered + ANSWER_PAUSE - time.monotonic())
+        self._answered = time.monotonic()
         # A page that slept for long may have been dropped from the group: asking puts it back.
         await self.channel_layer.group_add(feed.group, self.channel_name)
         await self._send_state()

@@ -25,12 +25,20 @@ def prepare_for(clients: int) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL)
     gc.freeze()  # what is there from the start is none: it need not be looked at again and again
     gc.set_threshold(GARBAGE_THRESHOLD)
-    if resource is not None:
-        _raise_descriptor_limit(DESCRIPTORS * clients + OTHERS)
+    allow_descriptors(clients)
 
 
-def _raise_descriptor_limit(wanted: int) -> None:
-    """Many systems allow 1,024 to a process, and more to one that asks."""
+def allow_descriptors(clients: int) -> int:
+    """See to it that so many clients can be served at once; returns how many can, at most ``clients``."""
+    if resource is None:
+        return clients
+    return min(
+        clients, max(1, (_raise_descriptor_limit(DESCRIPTORS * clients + OTHERS) - OTHERS) // DESCRIPTORS)
+    )
+
+
+def _raise_descriptor_limit(wanted: int) -> int:
+    """How many files the system allows now. Many allow 1,024 to a process, and more to one that asks."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     infinity = resource.RLIM_INFINITY
     allowed = wanted if hard == infinity else min(wanted, hard)
@@ -43,3 +51,4 @@ def _raise_descriptor_limit(wanted: int) -> None:
         log.warning(
             "the system allows %d open files; with all clients at once %d may be needed", allowed, wanted
         )
+    return wanted if soft == infinity else max(soft, allowed)

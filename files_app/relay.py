@@ -1,6 +1,7 @@
 """How the site speaks to the file server, and what the server's answers mean over HTTP."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -12,10 +13,13 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 
 from files_app.access import relay_token
+from files_app.temporary import NoRoom
 from fileserver.aclient import AsyncClient
 from fileserver.client import CHUNK
 from fileserver.protocol import BadReply, ErrorReply
 from fileserver.server import address_text
+
+log = logging.getLogger(__name__)
 
 HTTP_STATUS = {
     "bad-request": 400,
@@ -99,6 +103,9 @@ def answers_in_sentences(view: View) -> View:
             return sentence(request, 502, "The file server broke off the connection; try again.")
         except PermissionDenied as error:
             return sentence(request, 403, str(error))
+        except NoRoom as error:
+            log.warning("%s", error)
+            return sentence(request, 507, str(error))
 
     return answer
 

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import IO, Any
 from urllib.parse import quote
 
@@ -33,6 +33,7 @@ from files_app.relay import (
     server_address,
     speaking_for,
 )
+from files_app.temporary import kept_on_disk
 from fileserver.client import Client, Incomplete
 from fileserver.protocol import BadReply, ErrorReply
 
@@ -239,14 +240,20 @@ async def _checked_body(request: HttpRequest, length: int) -> AsyncIterator[Asyn
     if algorithm not in ALGORITHMS:
         raise Refused(400, f"A checksum must be one of {', '.join(ALGORITHMS)}.")
     digest = ALGORITHMS[algorithm]()
-    with tempfile.SpooledTemporaryFile(IN_MEMORY) as part:
+    part = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115, closed below
+    try:
         async for piece in body_of(request) if length else _nothing():
             digest.update(piece)
-            part.write(piece)
+            with kept_on_disk():
+                part.write(piece)
         if base64.b64encode(digest.digest()).decode() != expected:
             raise Refused(460, "The part does not match its checksum; nothing of it was kept.")
-        part.seek(0)
+        with kept_on_disk():
+            part.seek(0)
         yield _pieces(part)
+    finally:
+        with suppress(OSError):  # on a full disk it tries to write once more, and is removed all the same
+            part.close()
 
 
 async def _nothing() -> AsyncIterator[bytes]:

@@ -7,6 +7,7 @@ them has a thread there, a limit, a live row and a row in the history.
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from django.core.exceptions import DisallowedHost
 from django.core.paginator import Page, Paginator
 from django.db.models import Count, QuerySet, Sum
 from django.db.models.functions import Coalesce
@@ -23,6 +24,7 @@ from files_app.bodies import body_of, length_of
 from files_app.models import File, Transfer, url_of
 from files_app.relay import answers_in_sentences, connect, sentence, server_address, speaking_for
 from files_app.straight import base_of, may_try, straight_url
+from files_app.temporary import NoRoom
 from fileserver.pacing import SLOW_MOTION
 
 PER_PAGE = 50
@@ -88,6 +90,16 @@ def _page(request: HttpRequest, rows: QuerySet[Any], count: int | None = None) -
     if count is not None:  # known already: it is not asked for again
         paginator.count = count
     return paginator.get_page(request.GET.get("page"))
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """What Django refuses by itself; its log has a line about it."""
+    if isinstance(exception, NoRoom):
+        return sentence(request, 507, str(exception))
+    if isinstance(exception, DisallowedHost):
+        hint = "Whoever runs it can add the name to ALLOWED_HOSTS."
+        return sentence(request, 400, f"This site does not answer to the name in your address. {hint}")
+    return sentence(request, 400, "Something in the address or in what was sent is not as it should be.")
 
 
 # --- the same as JSON
