@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -22,7 +23,16 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 CHUNK = 64 * 1024
 state: dict[str, Any] = {}
-ZERO = {"yielded": 0, "closed": 0, "disconnects": 0, "errors": 0, "read": 0, "lost": 0, "waiting": 0}
+ZERO = {
+    "messages": 0,
+    "yielded": 0,
+    "closed": 0,
+    "disconnects": 0,
+    "errors": 0,
+    "read": 0,
+    "lost": 0,
+    "waiting": 0,
+}
 gate = asyncio.Event()  # before which nothing of a body is read
 orphans: list[asyncio.Future[None]] = []
 
@@ -219,6 +229,11 @@ async def websocket(scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()
         if message["type"] == "websocket.connect":
             await send({"type": "websocket.accept"})
+        elif message["type"] == "websocket.receive":
+            state["messages"] += 1
+            if scope["path"] == "/ws/gate":
+                await gate.wait()
+            await send({"type": "websocket.send", "text": message.get("text") or "bytes"})
         elif message["type"] == "websocket.disconnect":
             print("websocket: disconnect", file=sys.stderr, flush=True)
             return
@@ -306,6 +321,9 @@ def main() -> None:
     parser.add_argument("--stall", type=float, default=60.0)
     parser.add_argument("--limit", type=int, default=None)
     parser.add_argument("--idle", type=float, default=60.0)
+    parser.add_argument("--head", type=float, default=10.0)
+    parser.add_argument("--descriptors", type=int, default=None)
+    parser.add_argument("--temporary", default=None)
     parser.add_argument("--django", action="store_true")
     parser.add_argument("--no-kernel-queue", action="store_true")
     options = parser.parse_args()
@@ -313,6 +331,11 @@ def main() -> None:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from cfsite import exchange, flow
 
+    if options.descriptors:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_NOFILE, (options.descriptors, options.descriptors))
+    tempfile.tempdir = options.temporary
     if options.no_kernel_queue:
         exchange.unsent_in_kernel = lambda fd: 0
 
@@ -321,6 +344,7 @@ def main() -> None:
 
     class Server(flow.FlowServer):
         stall_timeout = options.stall
+        head_timeout = options.head
         body_limit = staticmethod(lambda method, path: options.limit)
         streams_body = staticmethod(lambda method, path: path.startswith("/stream"))
 

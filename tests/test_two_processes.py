@@ -496,3 +496,12 @@ def test_a_long_upload_costs_the_site_no_memory_and_others_are_served_meanwhile(
     row = stack.ending(name)
     assert (row["outcome"], row["done"]) == ("complete", LONG)
     (stack.files / name).unlink()
+
+
+def test_a_bad_host_is_one_line_of_the_log(stack: Stack) -> None:
+    size = stack.log.stat().st_size
+    status, text = stack.request("GET", "/", Host="evil.example")
+    assert (status, text.count(b"\n")) == (400, 1)
+    lines = wait_until(lambda: stack.log.read_bytes()[size:]).decode().splitlines()
+    assert len(lines) == 1
+    assert "Invalid HTTP_HOST header: 'evil.example'" in lines[0]
