@@ -1,15 +1,13 @@
 """One HTTP request and its response under `flow.FlowServer`: where bytes wait, are counted, and are given up.
 
 The application's `send` ends in `handle_reply` and `drained`, its `receive` is `receive`; Twisted and Daphne
-call the other methods. Private names in use (Twisted 26.10, Daphne 4.2): `_tempDataLen` of a transport,
-`_response_started` of Daphne's request.
+call the other methods. Private name in use (Daphne 4.2): `_response_started` of its request.
 """
 
 # mypy: disable-error-code="no-untyped-call"
 
 import asyncio
 import logging
-import sys
 import tempfile
 from io import BytesIO
 from typing import Any
@@ -24,6 +22,7 @@ from cfsite.body import Body
 from cfsite.guard import LATE_BODIES
 from cfsite.limiter import StallWatch
 from cfsite.spool import Spool
+from cfsite.unsent import unsent
 from files_app.temporary import NoRoom
 
 logger = logging.getLogger(__name__)
@@ -39,30 +38,6 @@ DELIVERY_POLL = (0.001, 0.05)
 
 class ClientGone(ConnectionResetError):
     """Raised by `send` when nobody is left to read (ASGI 2.4: a subclass of OSError)."""
-
-
-if sys.platform == "linux":
-    import fcntl
-    import termios
-
-    def unsent_in_kernel(fd: int) -> int:
-        """Bytes in a socket's queue which the peer's system has not acknowledged: SIOCOUTQ of tcp(7)."""
-        return int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-else:
-
-    def unsent_in_kernel(fd: int) -> int:
-        return 0
-
-
-def buffered(transport: Any) -> int:
-    """Bytes of ours which the system has not taken yet."""
-    return int(len(transport.dataBuffer) - transport.offset + transport._tempDataLen)
-
-
-def unsent(transport: Any) -> int:
-    """Bytes of ours which have not reached the peer, as far as this system can tell."""
-    fd = transport.fileno()
-    return buffered(transport) + (unsent_in_kernel(fd) if fd >= 0 else 0)
 
 
 class FlowRequest(WebRequest):

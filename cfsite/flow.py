@@ -28,6 +28,7 @@ Private names in use (Twisted 26.10, Daphne 4.2): `_command`, `_path`, `_version
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -42,10 +43,11 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from cfsite.body import BodyLost
-from cfsite.exchange import ClientGone, FlowRequest, Message, buffered
+from cfsite.exchange import ClientGone, FlowRequest, Message
 from cfsite.guard import GuardedChannel
 from cfsite.limiter import ConnectionLimiter, Tally
 from cfsite.sockets import FlowSocket
+from cfsite.unsent import buffered
 from files_app.process import allow_descriptors
 
 logger = logging.getLogger(__name__)
@@ -133,7 +135,8 @@ class FlowServer(Server):
     # (method, path) → whether the application takes the body from `cfsite.body` as it comes in
     streams_body: Callable[[str, str], bool] = staticmethod(lambda method, path: False)
 
-    connections_wanted = 2000  # at once; fewer, if the system does not allow so many descriptors
+    # At once; fewer, if the system does not allow so many descriptors. Windows waits for 512 sockets at most.
+    connections_wanted = 400 if sys.platform == "win32" else 2000
     head_timeout = 10.0  # seconds from the first byte of a request to the end of its head
 
     closing = False

@@ -95,8 +95,13 @@ class Head:
         # A blank before the colon would hide a header from one of two servers.
         if not colon or not _NAME.fullmatch(name) or _CONTROL.search(value):
             raise BadHead(400, "A line of this request's header cannot be understood.")
-        if name.lower() in self._fields:
-            self._fields[name.lower()].append(value.strip(b" \t"))
+        name, value = name.lower(), value.strip(b" \t")
+        if name == b"daphne-root-path":  # with it a client would choose where the site lies
+            raise BadHead(400, "The header Daphne-Root-Path is not accepted here.")
+        if name.startswith(b"sec-websocket-") and not value.isascii():  # Daphne would fail over it
+            raise BadHead(400, "A line of this request's header cannot be understood.")
+        if name in self._fields:
+            self._fields[name].append(value)
 
     def _check_host(self) -> None:
         hosts = self._fields[b"host"]

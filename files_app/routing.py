@@ -1,7 +1,11 @@
 """Where each websocket leads."""
 
-from django.urls import path
+from channels.security.websocket import WebsocketDenier
+from django.urls import path, re_path
 
 from files_app.consumers import LiveConsumer
 
-websocket_urlpatterns = [path("ws/live/", LiveConsumer.as_asgi())]
+websocket_urlpatterns = [
+    path("ws/live/", LiveConsumer.as_asgi()),
+    re_path("", WebsocketDenier.as_asgi()),  # else each stranger's address is a traceback in the log
+]

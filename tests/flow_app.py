@@ -233,6 +233,8 @@ async def websocket(scope: Scope, receive: Receive, send: Send) -> None:
             state["messages"] += 1
             if scope["path"] == "/ws/gate":
                 await gate.wait()
+            if scope["path"] == "/ws/large":
+                message["text"] = "x" * 3_000_000
             await send({"type": "websocket.send", "text": message.get("text") or "bytes"})
         elif message["type"] == "websocket.disconnect":
             print("websocket: disconnect", file=sys.stderr, flush=True)
@@ -329,7 +331,7 @@ def main() -> None:
     options = parser.parse_args()
 
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from cfsite import exchange, flow
+    from cfsite import flow, unsent
 
     if options.descriptors:
         import resource
@@ -337,7 +339,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (options.descriptors, options.descriptors))
     tempfile.tempdir = options.temporary
     if options.no_kernel_queue:
-        exchange.unsent_in_kernel = lambda fd: 0
+        unsent.unsent_in_kernel = lambda fd: 0
 
     def announce() -> None:
         print(server.listening_addresses[0][1], flush=True)

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from cfsite import flow, heads, limiter, sockets
+from files_app.consumers import ANSWER_PAUSE
+from files_app.process import DESCRIPTORS, OTHERS
+from tests.test_docs import ROOT, section
 from tests.test_flow import MIB, Site, ending, needs_proc, respond, serving, until
 from tests.test_flow import pytestmark as pytestmark
 
@@ -196,3 +200,22 @@ def test_a_request_is_never_closed_for_a_newcomer(small_site: Site) -> None:
                 stack.enter_context(small_site.connect())
             status, content = respond(reader)
             assert (status, len(content)) == (200, 3_000_000)
+
+
+def test_the_documented_limits_are_those_of_the_code() -> None:
+    text = section(ROOT / "docs" / "architecture.md", "Limits of the web port")
+    assert (limiter.BUSY_SHARE, limiter.SOCKET_SHARE, limiter.ADDRESS_SHARE) == (3 / 4, 1 / 2, 1 / 2)
+    assert (flow.FlowServer.connections_wanted, DESCRIPTORS, OTHERS) == (2000, 3, 100)
+    for row in (
+        f"| {flow.FlowServer.head_timeout:g} s | 408, closed |",
+        f"| silence before a request, and between two | {flow.FlowFactory(None).timeOut:g} s |",
+        f"| {flow.FlowServer.stall_timeout:g} s | 408 if nothing",
+        f"| {heads.MAX_LINE:,} bytes | 414",
+        f"| {heads.MAX_LINES} lines and {heads.MAX_HEAD:,} bytes | 431",
+        f"| {sockets.MAX_MESSAGE:,} bytes in {sockets.MAX_FRAGMENTS} frames |",
+        f"| {sockets.MAX_WAITING} | the socket is not read |",
+        f"| {sockets.FRAMES / sockets.PERIOD:g} a second |",
+        f"| {1 / ANSWER_PAUSE:g} a second |",
+        f"each {limiter.TELL_EACH:g} seconds".replace("10 seconds", "ten seconds"),
+    ):
+        assert row in text

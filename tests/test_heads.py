@@ -48,6 +48,8 @@ BAD: list[tuple[int, str, list[bytes]]] = [
     (400, "understood", [GET, HOST, b"X: a\x00b"]),
     (400, "understood", [GET, HOST, b"X: a\nY: b"]),
     (400, "understood", [GET, HOST, b"X: a\rb"]),
+    (400, "understood", [GET, HOST, "Sec-WebSocket-Protocol: grün".encode("latin-1")]),
+    (400, "Daphne-Root-Path", [GET, HOST, b"daphne-root-path: /admin"]),
     (400, "Content-Length", [POST, HOST, b"Content-Length: 5", b"Content-Length: 5"]),
     (400, "Content-Length", [POST, HOST, b"Content-Length: 5", b"Content-Length: 6"]),
     (400, "Content-Length", [POST, HOST, b"Content-Length: 5, 5"]),

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,6 +129,13 @@ def test_a_message_of_the_greatest_size_in_as_many_pieces_as_may_be_is_taken(sit
         assert page.receive() == (TEXT, b"x" * MAX_MESSAGE)
 
 
+def test_what_we_send_may_be_larger(site: Site) -> None:
+    """Five hundred live rows and five hundred endings with long names are more than a mebibyte."""
+    with Socket(site.port, "/ws/large") as page:
+        page.send(REFRESH)
+        assert page.receive() == (TEXT, b"x" * 3_000_000)
+
+
 def test_what_comes_before_our_answer_is_no_websocket(site: Site) -> None:
     """A client must wait for the 101; one that does not could send without end before it."""
     with site.connect() as client:
@@ -196,3 +204,13 @@ def test_a_page_that_asks_twice_is_answered_twice(stack: Stack) -> None:
         page.wait_for(TEXT)
         page.send(REFRESH * 2)
         assert [json.loads(page.wait_for(TEXT))["full"] for _ in range(2)]
+
+
+@pytest.mark.parametrize("path", ["/", "/ws/none/", "/ws/%ff%fe", "/admin/"])
+def test_an_unknown_address_is_refused_without_a_word_in_the_log(stack: Stack, path: str) -> None:
+    before = stack.log.read_text()
+    with socket.create_connection(("127.0.0.1", stack.web_port), 10) as client:
+        client.sendall(upgrade(path, stack.web_port))
+        assert client.recv(12) == b"HTTP/1.1 403"
+    assert stack.request("GET", "/")[0] == 200
+    assert "Traceback" not in stack.log.read_text()[len(before) :]

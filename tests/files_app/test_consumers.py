@@ -457,8 +457,7 @@ class TestEndings:
         async def visit() -> None:
             headers = [(k.encode(), v.encode()) for k, v in OWN.items()]
             socket = WebsocketCommunicator(application, "/ws/other/", headers)
-            await socket.send_input({"type": "websocket.connect"})
-            with pytest.raises(ValueError, match="No route found"):
-                await socket.wait(SECONDS)
+            assert (await socket.connect(SECONDS))[0] is False
+            await socket.disconnect(timeout=SECONDS)
 
         run(visit())

@@ -197,6 +197,7 @@ REFUSED = [
     ([LINE, b"Host: x", b"Content-Length: 0"], 400),
     ([LINE, b"Host: x", b"content-length: 10"], 400),
     ([LINE, b"Host: x", b"Transfer-Encoding: chunked"], 400),
+    ([LINE, b"Host: x", b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"], 400),
     ([LINE, b"Host: x", b"Transfer-Encoding : chunked"], 400),
     ([LINE, b"Host: x", b" folded"], 400),
     ([LINE, b"Host: x", b"\tContent-Length: 5"], 400),
@@ -658,7 +659,7 @@ def test_a_refused_head_is_told_in_one_sentence_and_closes(
 def test_too_many_or_too_long_header_lines_are_refused(running: Running) -> None:
     many = {f"X{number}": "y" for number in range(MOST_HEADER_LINES)}
     large = {f"X{number}": "y" * 7000 for number in range(MAX_HEAD_BYTES // 7000 + 1)}
-    for headers in (many, large, {"X": "y" * 8192}):
+    for headers in (many, large, {"X": "y" * 8192}, {"X": "y" * 1_000_000}):
         with running.peer() as peer:
             assert get(peer, "/get/here/", **headers).status == 431
             assert is_closed(peer)
