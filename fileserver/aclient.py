@@ -22,13 +22,22 @@ class AsyncDownload:
         self.length: int = header["length"]
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Pieces of the content. Raises ``Incomplete``, ``ErrorReply`` if the file changed meanwhile."""
-        left = self.length
+        """Pieces of the content. Raises ``Incomplete``, ``ErrorReply`` if the file changed meanwhile.
+
+        The last piece comes when ``END`` has been read: who passes the pieces on with a promised length has
+        said with the last byte that all is well, and could not take it back.
+        """
+        left, last = self.length, b""
         while left:
             piece = await self._client._read(min(left, CHUNK))
             left -= len(piece)
-            yield piece
+            if left:
+                yield piece
+            else:
+                last = piece
         await self._client._read_reply()
+        if last:
+            yield last
 
 
 class AsyncClient:

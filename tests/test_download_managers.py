@@ -225,3 +225,26 @@ def test_curl_takes_the_whole_of_another_file_for_no_rest_of_the_first(stack: St
     same = CURL.command(url_of(stack, name), condition=f"If-Range: {etag_of(stack, name)}")
     assert run_to_its_end(same, folder).returncode == 0
     assert (folder / name).stat().st_size == 4 * MEBIBYTE
+
+
+@pytest.mark.parametrize("manager", [CURL, WGET], ids=lambda manager: manager.program)
+def test_a_file_that_is_written_in_place_meanwhile_is_an_error_and_not_whole(
+    stack: Stack, manager: Manager, folder: Path
+) -> None:
+    need(manager.program)
+    name, size = f"log-{manager.program}.bin", 5000
+    publish(stack, name, size=size)
+    command = manager.command(url_of(stack, name) + "?pace=slow-motion")
+    process = subprocess.Popen(
+        command, cwd=folder, env=clean(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_until(lambda: stack.history(q=name), SECONDS)  # its transfer has begun, at a second's length
+        with (stack.files / name).open("r+b") as file:
+            file.write(b"changed")
+        assert process.wait(SECONDS) != 0
+    finally:
+        process.kill()
+        process.wait()
+    assert [file.stat().st_size < size for file in folder.iterdir()] in ([True], [])
+    assert stack.ending(name)["error"] == "changed"

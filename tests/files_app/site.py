@@ -55,6 +55,7 @@ class Exchange:
         client: tuple[str, int] = ("127.0.0.1", 50_000),
         scheme: str = "http",
         delivered: bool | None = None,
+        can_abort: bool = False,
         holds_body: bool = False,
         stream: AsyncIterator[bytes] | None = None,
     ) -> None:
@@ -76,10 +77,13 @@ class Exchange:
             "client": client,
             "server": ("127.0.0.1", 8000),
         }
-        if delivered is not None:
-            self.scope["extensions"] = {"cfsite.delivered": self._delivered}
-        if stream is not None:  # a body as our web server hands it out: while it comes in
-            self.scope["extensions"] = {"cfsite.body": stream}
+        extensions = {
+            "cfsite.delivered": self._delivered if delivered is not None else None,
+            "cfsite.abort": self._abort if can_abort else None,
+            "cfsite.body": stream,  # as our web server hands it out: while it comes in
+        }
+        self.scope["extensions"] = {name: value for name, value in extensions.items() if value is not None}
+        self.was_reset = False
         self._is_delivered = delivered
         self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._outgoing: asyncio.Queue[dict[str, Any]] = asyncio.Queue(maxsize=1)
@@ -89,6 +93,9 @@ class Exchange:
 
     async def _delivered(self) -> bool | None:
         return self._is_delivered
+
+    def _abort(self) -> None:
+        self.was_reset = True
 
     async def next(self) -> dict[str, Any]:
         """The next message of the application; its exception if it ends instead."""

@@ -12,6 +12,7 @@ from files_app.models import Transfer
 from fileserver.aclient import AsyncClient
 from fileserver.events import TransferFinished, TransferStarted
 from fileserver.pacing import SLOW_MOTION
+from fileserver.protocol import ErrorReply
 from fileserver.session import Session
 from fileserver.storage import Storage
 from tests.files_app.conftest import Served
@@ -166,6 +167,58 @@ class TestRange:
         for condition in ({"range": "bytes=5-"}, {"if-none-match": "*"}, {"if-match": "*"}):
             for method in ("GET", "HEAD"):
                 assert fetch(method, "/files/nothing", headers={**headers, **condition}).status == 404
+
+
+class TestWrittenInPlace:
+    """A file that is written to while the site passes it on: what came of it must not look whole."""
+
+    PACED = 3000  # bytes that slow motion sends in three pieces
+
+    @pytest.mark.parametrize("size", [PACED, 24 << 20], ids=["slow motion", "full speed"])
+    @pytest.mark.parametrize("offset", [0, 1000])
+    def test_its_last_byte_never_leaves_and_the_connection_is_reset(
+        self, served: Served, size: int, offset: int
+    ) -> None:
+        served.put("log.bin", bytes(size))
+        query = "?pace=slow-motion" if size == self.PACED else ""
+
+        async def passed_on() -> tuple[int, bool]:
+            headers = {"range": f"bytes={offset}-"} if offset else {}
+            exchange = Exchange("GET", "/files/log.bin" + query, headers=headers, can_abort=True)
+            assert (await exchange.next())["status"] == (206 if offset else 200)
+            # The site holds a piece that nobody takes, and the rest has not been sent yet.
+            count = len((await exchange.next())["body"])
+            with (served.folder / "log.bin").open("r+b") as file:
+                file.write(b"changed")
+            more = True
+            while more:
+                message = await exchange.next()
+                count += len(message.get("body", b""))
+                more = message.get("more_body", False)
+            await exchange.task
+            return count, exchange.was_reset
+
+        count, was_reset = run(passed_on())
+        assert 0 < count < size - offset
+        assert was_reset
+        left = row(served)
+        assert (left.outcome, left.error) == ("failed", "changed")
+
+    @pytest.mark.parametrize("size", [0, 1, SIZE])
+    def test_a_verdict_that_comes_behind_the_last_byte_comes_in_time(
+        self, served: Served, monkeypatch: pytest.MonkeyPatch, size: int
+    ) -> None:
+        refusal = ErrorReply("changed", "The file was changed while it was sent.").line()
+        monkeypatch.setattr("fileserver.protocol.content_end", lambda *facts: refusal)
+        served.put("a", bytes(size))
+
+        async def passed_on() -> tuple[int, bool]:
+            exchange = Exchange("GET", "/files/a", can_abort=True)
+            return len((await exchange.answer()).body), exchange.was_reset
+
+        count, was_reset = run(passed_on())
+        assert was_reset
+        assert count < max(1, size)
 
 
 class TestIfRange:

@@ -59,6 +59,53 @@ def test_a_download_arrives_whole_and_the_connection_goes_on(
     with_client(running, work)
 
 
+@pytest.mark.parametrize(
+    ("verdict", "error"),
+    [
+        (b'END {"id": 1, "sent": 9}\n', None),
+        (b'ERR {"code": "changed", "message": "It was changed."}\n', ErrorReply),
+        (b"", Incomplete),
+        (b'END {"id": 1', Incomplete),
+    ],
+)
+@pytest.mark.parametrize("bytes_ahead", [0, 8, 9])
+def test_the_last_byte_is_not_handed_out_before_the_server_has_said_how_it_ended(
+    verdict: bytes, error: type[Exception] | None, bytes_ahead: int
+) -> None:
+    data, asked = b"123456789", asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b'OK {"id": 1, "length": 9}\n' + data[:bytes_ahead])
+        await asked.wait()
+        writer.write(data[bytes_ahead:] + verdict)
+        writer.close()
+
+    async def main() -> bytes:
+        got = b""
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            async with await AsyncClient.connect(*server.sockets[0].getsockname()) as client:
+                pieces = aiter(await client.get("a"))
+                reading = asyncio.ensure_future(anext(pieces))
+                # Long enough for bytes that are there already, and no part of what is tested.
+                done, _ = await asyncio.wait({reading}, timeout=0.05)
+                assert not done or len(reading.result()) < len(data)
+                asked.set()
+                try:
+                    got += await reading
+                    async for piece in pieces:
+                        got += piece
+                except (ErrorReply, Incomplete) as ending:
+                    assert error is not None
+                    assert isinstance(ending, error)
+                else:
+                    assert error is None
+        return got
+
+    got = asyncio.run(asyncio.wait_for(main(), 10))
+    assert got == data if error is None else len(got) < len(data)
+
+
 def test_a_relayed_download_is_complete_with_its_receipt(running: Running, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
 
