@@ -1,6 +1,7 @@
 """How uploads come in: a ``PUT`` from its line to its file, at once or by parts, and on after a break."""
 
 from fileserver import protocol
+from fileserver.claims import Displaced
 from fileserver.connection import PeerGone, Stalled, StallGuard
 from fileserver.events import FilePublished
 from fileserver.handler import Handler
@@ -38,16 +39,19 @@ class Intake(Handler):
         most = self.service.limits.max_upload_size
         if most and size > most:
             raise ErrorReply("too-large", f"{shown(name)} has {size} bytes; the limit is {most}.")
-        partials = self.service.partials
+        if ask["etag"] is not None and ask["exists"] in ("fail", "rename"):
+            raise ErrorReply("bad-request", "An etag is of the file to be replaced: exists must be replace.")
+        partials, wake = self.service.partials, self.connection.stop_reading
         if upload_id is None:
             if ask["offset"]:
                 raise ErrorReply("offset", "A new upload begins at 0.", offset=0)
-            return partials.begin(name, size, ask["exists"] or "fail", ask["sha256"])
+            exists, etag = _decided(ask) or ("fail", None)
+            return partials.begin(name, size, exists, ask["sha256"], etag, ask["metadata"], wake)
         state = partials.state(upload_id)
         if (name, size) != (state.name, state.size):
             message = f"The upload {upload_id} is {shown(state.name)} with {state.size} bytes."
             raise ErrorReply("bad-request", message)
-        return partials.resume(upload_id, ask["offset"], self._check_stopping)
+        return partials.resume(upload_id, ask["offset"], self._check_stopping, wake)
 
     def _receive(self, upload: Upload, ask: Fields) -> bytes:
         """Take the bytes of one ``PUT``; the last line of the reply."""
@@ -80,9 +84,11 @@ class Intake(Handler):
         if {ask["sha256"], upload.description.sha256} - {None, upload.sha256}:
             message = f"{shown(upload.name)} arrived with another hash; nothing was kept."
             raise ErrorReply("checksum", message)
+        exists, etag = _decided(ask) or (upload.description.exists, upload.description.etag)
+        upload.settle()
         if reason := transfer.close():  # from here on a cancel comes too late
             raise Stopped(reason)
-        entry = upload.publish(ask["exists"] or upload.description.exists)
+        entry = upload.publish(exists, etag)
         transfer.name = entry.name
         self.service.observer(
             FilePublished(entry.name, entry.size, entry.mtime, entry.etag, upload.sha256, transfer.user)
@@ -95,7 +101,9 @@ class Intake(Handler):
         """What came is kept for a next try, unless it is wrong, unwanted or does not fit."""
         if isinstance(error, ErrorReply):
             error.closes = True  # the rest of the bytes is on its way
-        if is_part and isinstance(error, PeerGone | Stalled) and not transfer.wait():
+        # Where somebody else goes on with it, it is still one transfer.
+        may_wait = isinstance(error, Displaced) or (is_part and isinstance(error, PeerGone | Stalled))
+        if may_wait and not transfer.wait():
             self._is_free()
             return
         is_wrong = isinstance(error, ErrorReply) and error.code in DISCARDING_CODES
@@ -107,3 +115,10 @@ class Intake(Handler):
         name = self.service.partials.delete(upload_id)
         self.service.registry.cancel_upload(upload_id)
         return name
+
+
+def _decided(ask: Fields) -> tuple[str, str | None] | None:
+    """What this ``PUT`` wants if the name is taken, and in which state of the file; ``None``: it says not."""
+    if ask["etag"] is not None:
+        return "replace", ask["etag"]
+    return None if ask["exists"] is None else (ask["exists"], None)

@@ -24,9 +24,20 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fileserver import disk
+from fileserver.claims import Claim, Claims, no_wake
 from fileserver.names import BadName, check_portable, numbered, shown
 from fileserver.protocol import ErrorReply
-from fileserver.storage import PARTIALS, Entry, OpenFile, Place, Storage, entry_of, refuse
+from fileserver.storage import (
+    PARTIALS,
+    Entry,
+    OpenFile,
+    Place,
+    Storage,
+    entry_of,
+    not_in_that_state,
+    refuse,
+    require_state,
+)
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +58,17 @@ _WRITE_OUT = 64 << 20  # bytes after which the disk is told to begin with them
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What an upload is to become; ``final`` is the name that the last rename gives it, once decided."""
+    """What an upload is to become; ``final`` is the name that the last rename gives it, once decided.
+
+    With an ``etag``, it replaces the file of its name only in that state; ``metadata`` is the client's own.
+    """
 
     name: str
     size: int
     exists: str
     sha256: str | None
+    etag: str | None = None
+    metadata: str | None = None
     final: str | None = None
     hashed: str | None = None
 
@@ -68,6 +84,7 @@ class State:
     published: str | None
     sha256: str | None
     expires: float  # Unix seconds
+    metadata: str | None = None
 
 
 class Partials:
@@ -76,25 +93,33 @@ class Partials:
     def __init__(self, storage: Storage, keep_seconds: float = KEEP_SECONDS) -> None:
         self._storage = storage
         self.keep_seconds = keep_seconds
-        self._lock = threading.Lock()
-        self._writing: set[str] = set()
-        self._given_up: set[str] = set()  # of those that are written: deleted as soon as their writer is done
+        self._claims = Claims()
+        self._lock = threading.Lock()  # of the hashes
         # Of uploads between two parts: bytes hashed, and the hash so far. Without it all would be read again.
         self._hashes: OrderedDict[str, tuple[int, Any]] = OrderedDict()
 
     # --- for sessions
 
-    def begin(self, name: str, size: int, exists: str, sha256: str | None) -> "Upload":
-        """A new upload; refuses what cannot end well."""
+    def begin(
+        self,
+        name: str,
+        size: int,
+        exists: str,
+        sha256: str | None,
+        etag: str | None = None,
+        metadata: str | None = None,
+        wake: Callable[[], None] = no_wake,
+    ) -> "Upload":
+        """A new upload; refuses what cannot end well. ``wake`` ends its writer's wait for the next byte."""
         try:
             check_portable(name)
         except BadName as error:
             raise ErrorReply("bad-name", str(error)) from None
-        self._require_free(name, exists)
+        self._require_free(name, exists, etag)
         self._require_room(name, size)
         upload_id = secrets.token_hex(16)
-        description = Description(name, size, exists, sha256)
-        with self._claimed(upload_id), self._folder(make=True, name=name) as folder:
+        description = Description(name, size, exists, sha256, etag, metadata)
+        with self._claimed(upload_id, wake) as claim, self._folder(make=True, name=name) as folder:
             fd = os.open(folder.child(upload_id), _CREATE, 0o666, dir_fd=folder.dir_fd)
             try:
                 _write_description(folder, upload_id, description)
@@ -102,15 +127,22 @@ class Partials:
                 os.close(fd)
                 _remove(folder, *_files_of(upload_id))
                 raise
-        return Upload(self, upload_id, fd, description, 0, hashlib.sha256())
+        return Upload(self, claim, fd, description, 0, hashlib.sha256())
 
-    def resume(self, upload_id: str, offset: int, check: Callable[[], None]) -> "Upload | State":
+    def resume(
+        self, upload_id: str, offset: int, check: Callable[[], None], wake: Callable[[], None] = no_wake
+    ) -> "Upload | State":
         """Go on with an upload at ``offset``; its state if it has ended well by now.
 
-        ``busy`` while somebody else writes to it, ``offset`` with the right one; ``check`` may give up a long
-        look at what has come.
+        Who names the right offset takes over from another writer, which is asked to let go. Raises ``busy``
+        if that keeps the upload, or ``offset`` is not the right one while it writes; else ``offset`` with
+        the right one. ``check`` may give up a long look at what has come.
         """
-        with self._claimed(upload_id), self._folder(upload_id) as folder:
+
+        def is_proven() -> bool:
+            return self.state(upload_id).offset == offset
+
+        with self._claimed(upload_id, wake, is_proven) as claim, self._folder(upload_id) as folder:
             description, state = self._look(folder, upload_id)
             if offset != state.offset:
                 message = f"The server has {state.offset} bytes of this upload, not {offset}."
@@ -119,11 +151,11 @@ class Partials:
                 self._require_room(state.name, state.size - offset)
                 fd = _open(folder, upload_id, _APPEND)
                 try:
-                    digest = self._hash_so_far(upload_id, fd, offset, check)
+                    digest = self._hash_so_far(upload_id, fd, offset, check, claim)
                 except BaseException:
                     os.close(fd)
                     raise
-                return Upload(self, upload_id, fd, description, offset, digest)
+                return Upload(self, claim, fd, description, offset, digest)
         self._release(upload_id)
         return state
 
@@ -136,11 +168,8 @@ class Partials:
         """Throw an upload away, at the latest when its writer lets go of it; the name it was for."""
         with self._folder(upload_id) as folder:
             name = _described(folder, upload_id).name
-            with self._lock:
-                if upload_id in self._writing:
-                    self._given_up.add(upload_id)
-                    return name
-                self._writing.add(upload_id)
+            if self._claims.give_up(upload_id):
+                return name
             try:
                 _remove(folder, *_files_of(upload_id))
             finally:
@@ -179,33 +208,39 @@ class Partials:
 
     # --- for uploads
 
-    def publish(self, upload: "Upload", exists: str) -> str:
+    def publish(self, upload: "Upload", exists: str, etag: str | None = None) -> str:
         """Give the partial file its name, at once and only if that may be taken; which name it got."""
-        with self._lock:
-            if upload.id in self._given_up:
-                raise ErrorReply("not-found", f"The upload of {shown(upload.name)} was given up.")
+        if self._claims.is_given_up(upload.id):
+            raise ErrorReply("not-found", f"The upload of {shown(upload.name)} was given up.")
         for name in _candidates(upload.name, exists):
             with contextlib.suppress(FileExistsError):
-                self._publish_as(upload, name, exists)
+                self._publish_as(upload, name, exists, etag)
                 return name
         raise ErrorReply("exists", f"There is a file {shown(upload.name)} already.")
 
-    def _publish_as(self, upload: "Upload", name: str, exists: str) -> None:
+    def _publish_as(self, upload: "Upload", name: str, exists: str, etag: str | None) -> None:
         # A folder that a delete has emptied is removed between our mkdir and our rename: once more.
         for attempt in range(_RETRIES):
             try:
-                with self._storage.at(name, make=True) as place, self._folder() as folder:
+                with self._storage.at(name, make=etag is None) as place, self._folder() as folder:
                     _require_replaceable(place, name, exists)
                     partial = Place(folder.dir_fd, folder.child(upload.id))
                     partial.lstat()
                     # From here on a description without its bytes means: published, under this name.
                     described = replace(upload.description, final=name, hashed=upload.sha256)
                     _write_description(folder, upload.id, described)
-                    (disk.rename if exists == "replace" else disk.rename_if_free)(partial, place)
+                    if exists == "replace":
+                        with self._storage.changing:
+                            require_state(place, name, etag)
+                            disk.rename(partial, place)
+                    else:
+                        disk.rename_if_free(partial, place)
                     place.sync_folder()
                     folder.sync_folder()
                 return
             except ErrorReply as error:
+                if error.code == "not-found" and etag is not None:  # its folder went with the file
+                    raise not_in_that_state(name) from None
                 if error.code != "not-found" or attempt == _RETRIES - 1:
                     raise
 
@@ -229,11 +264,12 @@ class Partials:
         if size > free:
             raise ErrorReply("no-space", f"{shown(name)} needs {size} bytes, but only {free} are free.")
 
-    def _require_free(self, name: str, exists: str) -> None:
+    def _require_free(self, name: str, exists: str, etag: str | None) -> None:
         """Refuse at the start what the rename at the end would refuse."""
         try:
             with self._storage.at(name) as place:
                 _require_replaceable(place, name, exists)
+                require_state(place, name, etag)
         except FileExistsError:
             if exists == "fail":
                 raise ErrorReply("exists", f"There is a file {shown(name)} already.") from None
@@ -243,31 +279,32 @@ class Partials:
             if not isinstance(error.__cause__, FileNotFoundError):
                 message = f"{shown(name)} cannot be made: a part of its path is a file or a link."
                 raise ErrorReply("not-a-file", message) from None
+            if etag is not None:
+                raise not_in_that_state(name) from None
 
     @contextlib.contextmanager
-    def _claimed(self, upload_id: str) -> Iterator[None]:
+    def _claimed(
+        self,
+        upload_id: str,
+        wake: Callable[[], None] = no_wake,
+        may_take_over: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Claim]:
         """One writer at a time. It stays claimed, until ``let_go``, unless the block fails."""
-        with self._lock:
-            if upload_id in self._writing:
-                raise ErrorReply("busy", f"Somebody else is writing to the upload {upload_id}.")
-            self._writing.add(upload_id)
+        claim = self._claims.take(upload_id, wake, may_take_over)
         try:
-            yield
+            yield claim
         except BaseException:
             self._release(upload_id)
             raise
 
     def _release(self, upload_id: str) -> None:
-        with self._lock:
-            if upload_id not in self._given_up:
-                self._writing.discard(upload_id)
-                return
+        if self._claims.release(upload_id):
+            return
         with contextlib.suppress(ErrorReply), self._folder() as folder:
             _remove(folder, *_files_of(upload_id))
         with self._lock:
-            self._given_up.discard(upload_id)
-            self._writing.discard(upload_id)
             self._hashes.pop(upload_id, None)
+        self._claims.clear(upload_id)
 
     @contextlib.contextmanager
     def _folder(
@@ -299,25 +336,39 @@ class Partials:
             raise FileNotFoundError(errno.ENOENT, "no bytes", upload_id)
         expires = touched + self.keep_seconds
         return described, State(
-            upload_id, described.name, described.size, offset, published, described.hashed, expires
+            upload_id,
+            described.name,
+            described.size,
+            offset,
+            published,
+            described.hashed,
+            expires,
+            described.metadata,
         )
 
-    def _hash_so_far(self, upload_id: str, fd: int, offset: int, check: Callable[[], None]) -> Any:
+    def _hash_so_far(
+        self, upload_id: str, fd: int, offset: int, check: Callable[[], None], claim: Claim
+    ) -> Any:
+        def check_both() -> None:
+            check()
+            claim.check()
+
         with self._lock:
             hashed, digest = self._hashes.pop(upload_id, (0, None))
         if digest is not None and hashed == offset:
             return digest
-        return OpenFile(fd, upload_id).digest(check)
+        return OpenFile(fd, upload_id).digest(check_both)
 
 
 class Upload:
     """An upload in the hands of its one writer. ``close`` it, whether it was published, discarded or kept."""
 
     def __init__(
-        self, partials: Partials, upload_id: str, fd: int, description: Description, offset: int, digest: Any
+        self, partials: Partials, claim: Claim, fd: int, description: Description, offset: int, digest: Any
     ) -> None:
         self._partials = partials
-        self.id = upload_id
+        self._claim = claim
+        self.id = claim.upload_id
         self._fd = fd
         self.description = description
         self.offset = offset
@@ -355,15 +406,24 @@ class Upload:
             disk.begin_write_out(self._fd, self._writing_out, self.offset - self._writing_out)
             self._writing_out = self.offset
 
-    def publish(self, exists: str) -> Entry:
-        """Make it a file. Raises ``exists`` if the name is taken by now; then the bytes are kept."""
+    def check(self) -> None:
+        """Raise ``Displaced`` if somebody else goes on with it: nothing more may be written."""
+        self._claim.check()
+
+    def settle(self) -> None:
+        """From here on nobody takes over. Raises ``Displaced`` if somebody has asked before."""
+        self._partials._claims.settle(self._claim)
+
+    def publish(self, exists: str, etag: str | None = None) -> Entry:
+        """Make it a file. Raises ``exists`` if the name is taken by now, and ``changed`` if the file to be
+        replaced is not in the state ``etag`` any more; then the bytes are kept."""
         try:
             os.fsync(self._fd)
             found = os.fstat(self._fd)
             self._close_file()  # Windows renames no open file
         except OSError as error:
             refuse(error, self.name)
-        entry = entry_of(self._partials.publish(self, exists), found)
+        entry = entry_of(self._partials.publish(self, exists, etag), found)
         self._is_over = True
         self._partials._storage.remember_hash(entry.name, entry.etag, self.sha256)
         return entry

@@ -20,6 +20,7 @@ DEFAULT_PORT = 9999
 MAX_LINE_BYTES = 8192
 MAX_NUMBER = 2**63 - 1
 MAX_LIST = 10_000
+MAX_METADATA = 4096  # characters that are kept with an upload; they must fit into a line
 READ, WRITE, DELETE, WATCH, CONTROL = RIGHTS = ("read", "write", "delete", "watch", "control")
 
 # After these the server closes: what follows on the connection cannot be trusted to be a request.
@@ -234,6 +235,18 @@ def _sha256(field: str, value: Any) -> str:
     return value.lower()
 
 
+_METADATA = re.compile(r"[ -~]*", re.ASCII)
+
+
+def _metadata(field: str, value: Any) -> str:
+    text = _text(field, value)
+    if len(text) > MAX_METADATA or not _METADATA.fullmatch(text):
+        raise ErrorReply(
+            "bad-request", f"The field '{field}' must be up to {MAX_METADATA} printable ASCII characters."
+        )
+    return text
+
+
 def _choice(*words: str) -> Reader:
     def read(field: str, value: Any) -> str:
         if value not in words:
@@ -321,7 +334,8 @@ VERBS: Mapping[str, Verb] = {
         {"id": _ID, "sha256": Field(_sha256)},
     ),
     "PUT": Verb(
-        'PUT {"name", "size", "offset", "length", "upload", "sha256", "exists"}: then the bytes',
+        'PUT {"name", "size", "offset", "length", "upload", "sha256", "exists", "etag", "metadata"}: then '
+        "the bytes",
         WRITE,
         "name",
         {
@@ -332,14 +346,16 @@ VERBS: Mapping[str, Verb] = {
             "upload": Field(_text),
             "sha256": Field(_sha256),
             "exists": Field(_choice("fail", "replace", "rename")),
+            "etag": Field(_text),
+            "metadata": Field(_metadata),
             **RELAY_FIELDS,
         },
     ),
     "DELETE": Verb(
-        'DELETE name or DELETE {"upload"}: remove a file; give up an upload',
+        'DELETE name or DELETE {"upload"} or {"name", "etag"}: remove a file; give up an upload',
         DELETE,
         "name",
-        {"name": Field(_text), "upload": Field(_text), **RELAY_FIELDS},
+        {"name": Field(_text), "upload": Field(_text), "etag": Field(_text), **RELAY_FIELDS},
         one_of=("name", "upload"),
     ),
     "WATCH": Verb("WATCH: everything that moves, a JSON line at a time, until you close", WATCH),

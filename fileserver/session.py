@@ -177,6 +177,7 @@ class Session(Intake, StraightDownloads):
                 offset=state.offset,
                 published=state.published,
                 expires=state.expires,
+                metadata=state.metadata,
             )
             return
         entry = self.service.storage.stat(ask["name"])
@@ -232,9 +233,11 @@ class Session(Intake, StraightDownloads):
 
     def do_delete(self, ask: Fields) -> None:
         if ask["upload"] is not None:
+            if ask["etag"] is not None:
+                raise ErrorReply("bad-request", "An upload has no etag.")
             self._reply(name=self._delete_upload(ask["upload"]))
             return
-        self.service.storage.delete(ask["name"])
+        self.service.storage.delete(ask["name"], ask["etag"])
         client = ask["client"] or self.connection.peer
         self.service.observer(FileDeleted(ask["name"], client, ask["user"] or self.grant.user))
         self.service.registry.files_changed()

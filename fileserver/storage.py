@@ -12,6 +12,7 @@ import itertools
 import logging
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ _READ_FOLDER = _READ | getattr(os, "O_DIRECTORY", 0)
 _LOOK_SECONDS = 1.0  # that a look at a file is good for, which costs half as much as to open it
 _QUICK = 0.005  # seconds that it may take to open what is in memory
 _SLOW_ONES = 3  # that take longer, one after another, are not by chance
+ANY_STATE = "*"  # as an etag, that of every file
 _MOST_NAMED = 10_000  # names that the log has told to be left out
 
 
@@ -132,6 +134,8 @@ class Storage:
     def __init__(self, root: str | os.PathLike[str], *, use_dir_fd: bool = HAS_DIR_FD) -> None:
         self.root = Path(root).resolve()
         self._use_dir_fd = use_dir_fd
+        # Of who replaces or deletes a file: a look at its state and the change are one step.
+        self.changing = threading.Lock()
         self._hashes: dict[str, tuple[str, str]] = {}
         self._named: set[str] = set()
         self._regular: set[str] = set()  # names that were regular files when they were last looked at
@@ -230,9 +234,11 @@ class Storage:
 
     # --- changing
 
-    def delete(self, name: str) -> None:
-        with self.at(name) as place:
+    def delete(self, name: str, etag: str | None = None) -> None:
+        """With ``etag``, only while the file is in that state: ``changed`` if it is in another."""
+        with self.at(name) as place, self.changing:
             self._require_regular(place, name)
+            require_state(place, name, etag)
             os.unlink(place.path, dir_fd=place.dir_fd)
         self._hashes.pop(name, None)
         self._remove_empty_folders(name)
@@ -369,6 +375,21 @@ class Storage:
 def etag_of(found: os.stat_result) -> str:
     """Names one state of a file: another size, time or inode is another state."""
     return f"{found.st_ino:x}-{found.st_size:x}-{found.st_mtime_ns:x}"
+
+
+def require_state(place: Place, name: str, etag: str | None) -> None:
+    """Raise ``changed`` unless a file is there in the state ``etag``; ``*`` means in any, ``None`` or none."""
+    if etag is None:
+        return
+    found: str | None = None
+    with contextlib.suppress(FileNotFoundError):
+        found = etag_of(place.lstat())
+    if found is None or etag not in (found, ANY_STATE):
+        raise not_in_that_state(name)
+
+
+def not_in_that_state(name: str) -> ErrorReply:
+    return ErrorReply("changed", f"{shown(name)} is not in the state that was asked for.")
 
 
 def entry_of(name: str, found: os.stat_result) -> Entry:

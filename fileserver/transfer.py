@@ -137,8 +137,14 @@ def _send_paced(
 def receive(connection: Connection, upload: Upload, transfer: Transfer, length: int) -> None:
     """Write the next ``length`` bytes to ``upload``.
 
-    Raises ``ErrorReply`` when the disk refuses, ``PeerGone``, ``Stalled`` and ``Stopped``.
+    Raises ``ErrorReply`` when the disk refuses, ``Displaced`` when somebody else goes on with the upload,
+    ``PeerGone``, ``Stalled`` and ``Stopped``.
     """
+
+    def check() -> None:
+        transfer.check()
+        upload.check()
+
     guard = StallGuard(connection.stall_seconds)
     schedule = transfer.pace and Schedule(transfer.pace, time.monotonic)
     piece = min(BUFFER, transfer.pace.chunk if transfer.pace else BUFFER, max(1, length))
@@ -148,7 +154,7 @@ def receive(connection: Connection, upload: Upload, transfer: Transfer, length: 
         if schedule:
             transfer.sleep(schedule.next_delay())
         view = buffer[: min(left, piece)]
-        count = connection.receive_into(view, guard, transfer.check)
+        count = connection.receive_into(view, guard, check)
         upload.write(view[:count])
         left -= count
         transfer.advance(count)

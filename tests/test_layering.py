@@ -28,6 +28,7 @@ _ORDER = [
     "pagecache",
     "storage",
     "disk",
+    "claims",
     "partials",
     "connection",
     "registry",

@@ -81,29 +81,32 @@ def test_the_last_byte_is_not_handed_out_before_the_server_has_said_how_it_ended
         writer.write(data[bytes_ahead:] + verdict)
         writer.close()
 
-    async def main() -> bytes:
+    async def main() -> tuple[bytes, Exception | None]:
         got = b""
-        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-            async with await AsyncClient.connect(*server.sockets[0].getsockname()) as client:
-                pieces = aiter(await client.get("a"))
-                reading = asyncio.ensure_future(anext(pieces))
-                # Long enough for bytes that are there already, and no part of what is tested.
-                done, _ = await asyncio.wait({reading}, timeout=0.05)
-                assert not done or len(reading.result()) < len(data)
-                asked.set()
-                try:
-                    got += await reading
-                    async for piece in pieces:
-                        got += piece
-                except (ErrorReply, Incomplete) as ending:
-                    assert error is not None
-                    assert isinstance(ending, error)
-                else:
-                    assert error is None
-        return got
+        async with (
+            await asyncio.start_server(serve, "127.0.0.1", 0) as server,
+            await AsyncClient.connect(*server.sockets[0].getsockname()) as client,
+        ):
+            pieces = aiter(await client.get("a"))
+            reading = asyncio.ensure_future(anext(pieces))
+            # Long enough for bytes that are there already, and no part of what is tested.
+            done, _ = await asyncio.wait({reading}, timeout=0.05)
+            assert not done or len(reading.result()) < len(data)
+            asked.set()
+            try:
+                got += await reading
+                async for piece in pieces:
+                    got += piece
+            except (ErrorReply, Incomplete) as ending:
+                return got, ending
+        return got, None
 
-    got = asyncio.run(asyncio.wait_for(main(), 10))
-    assert got == data if error is None else len(got) < len(data)
+    got, ending = asyncio.run(asyncio.wait_for(main(), 10))
+    if error is None:
+        assert (got, ending) == (data, None)
+    else:
+        assert isinstance(ending, error)
+        assert len(got) < len(data)
 
 
 def test_a_relayed_download_is_complete_with_its_receipt(running: Running, tmp_path: Path) -> None:

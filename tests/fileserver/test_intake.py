@@ -90,7 +90,7 @@ def partial_size(running: Running, upload: str) -> int:
 
 def free(running: Running, upload: str) -> None:
     """Wait until nobody writes to an upload any more."""
-    wait_until(lambda: upload not in running.server._partials._writing)
+    wait_until(lambda: upload not in running.server._partials._claims)
 
 
 def history(running: Running) -> list[tuple[str, str]]:
@@ -145,6 +145,7 @@ def test_an_upload_goes_on_after_a_restart(tmp_path: Path) -> None:
             "size": len(DATA),
             "offset": 70_000,
             "published": None,
+            "metadata": None,
         }
         end = rest(peer, upload)
         assert (end["name"], end["sha256"]) == ("a (1)", HASH)
@@ -211,7 +212,7 @@ def test_one_upload_has_one_writer_at_a_time(running: Running, peer: Peer) -> No
     upload = peer.ask("PUT", name="a", size=len(DATA))["upload"]
     with running.peer() as other:
         assert other.ask("STAT", upload=upload)["offset"] == 0
-        line = request("PUT", name="a", size=len(DATA), upload=upload)
+        line = request("PUT", name="a", size=len(DATA), upload=upload, offset=1)
         assert other.refusal(line)["code"] == "busy"
         assert other.rest() == b""
     peer.send(DATA)
@@ -525,9 +526,9 @@ def test_an_end_that_nobody_took_is_remembered(
     with running.peer() as peer:
         upload = peer.ask("PUT", name="a", size=len(DATA))["upload"]
 
-        def lose_the_line(self: Upload, exists: str) -> Any:
+        def lose_the_line(self: Upload, *decided: Any) -> Any:
             peer.reset()
-            return publish(self, exists)
+            return publish(self, *decided)
 
         monkeypatch.setattr(Upload, "publish", lose_the_line)
         peer.send(DATA)
@@ -808,7 +809,7 @@ def test_a_file_arrives_over_a_line_that_breaks_20_times(running: Running, tmp_p
 def send_in_spite_of_all(running: Running, port: int, data: bytes) -> None:
     upload: dict[str, Any] = {}
     while True:
-        wait_until(lambda: not running.server._partials._writing)  # it has noticed that the line broke
+        wait_until(lambda: not running.server._partials._claims)  # it has noticed that the line broke
         with contextlib.suppress(EOFError, ConnectionError), Peer(("127.0.0.1", port)) as peer:
             if upload:
                 upload["offset"] = peer.ask("STAT", upload=upload["upload"])["offset"]

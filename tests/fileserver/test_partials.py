@@ -148,7 +148,7 @@ def test_the_hash_of_an_upload_that_is_over_is_kept_no_longer(partials: Partials
     kept = broken_off(partials, "c", 3, b"x")
     assert list(partials._hashes) == [kept]
     partials.delete(kept)
-    assert partials._writing == partials._given_up == set()
+    assert not partials._claims
 
 
 def test_hashes_are_kept_of_so_many_uploads_only(partials: Partials, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,7 +276,7 @@ def test_an_id_that_is_none_reaches_nothing(storage: Storage, partials: Partials
         assert code_of(lambda: call(upload_id)) == "not-found"  # noqa: B023
     partials.forget(upload_id)
     assert sorted(storage.root.parent.rglob("*")) == before
-    assert partials._writing == set()
+    assert not partials._claims
 
 
 def test_one_upload_has_one_writer_at_a_time(partials: Partials) -> None:
@@ -326,7 +326,7 @@ def test_an_upload_that_has_ended_says_so_until_it_is_forgotten(storage: Storage
                 sha256(b"abc"),
             )
         assert code_of(lambda: resume(later, upload.id, 1)) == "offset"  # noqa: B023
-        assert later._writing == set()
+        assert not later._claims
     partials.forget(upload.id)
     assert code_of(lambda: partials.state(upload.id)) == "not-found"
     assert content(storage, "a (1)") == b"abc"
@@ -383,7 +383,7 @@ def test_an_upload_deleted_while_it_is_written_goes_with_its_writer(
         assert partials.delete(upload.id) == "a"
         assert code_of(lambda: upload.publish("fail")) == "not-found"
     assert names(storage) == hidden(storage) == []
-    assert partials._writing == partials._given_up == set()
+    assert not partials._claims
     assert len(partials._hashes) == 0
 
 
@@ -397,7 +397,7 @@ def test_an_upload_deleted_while_it_is_looked_at_goes_too(storage: Storage, part
 
     assert code_of(lambda: later.resume(upload_id, 3, delete_and_fail)) == "shutting-down"
     assert hidden(storage) == []
-    assert later._writing == later._given_up == set()
+    assert not later._claims
 
 
 # --- names that are taken
@@ -757,7 +757,7 @@ def test_a_sweep_removes_what_nobody_has_gone_on_with_and_nothing_else(
     assert hidden(storage) == sorted([young, f"{young}.json", fresh_bytes, f"{fresh_bytes}.json"])
     assert names(storage) == ["file"]
     assert partials.sweep() == 0
-    assert partials._writing == set()
+    assert not partials._claims
 
 
 def test_a_sweep_keeps_what_is_being_written_however_slowly(storage: Storage, partials: Partials) -> None:

@@ -30,12 +30,14 @@ PUT = {
     "upload": None,
     "sha256": None,
     "exists": None,
+    "etag": None,
+    "metadata": None,
     "client": None,
     "user": None,
     "via": None,
 }
 STAT = {"upload": None}
-DELETE = {"upload": None, "client": None, "user": None, "via": None}
+DELETE = {"upload": None, "etag": None, "client": None, "user": None, "via": None}
 HASH = "0123456789abcdef" * 4
 
 READ = [
@@ -85,6 +87,11 @@ READ = [
         b'PUT {"name": "a", "size": 0, "exists": "rename"}',
         "PUT",
         {"name": "a", "size": 0, **PUT, "exists": "rename"},
+    ),
+    (
+        b'PUT {"name": "a", "size": 1, "etag": "*", "metadata": "%s"}' % (b"~" * 4096),
+        "PUT",
+        {"name": "a", "size": 1, **PUT, "etag": "*", "metadata": "~" * 4096},
     ),
     (b'PUT {"name": "a", "size": 1, "exists": null, "sha256": null}', "PUT", {"name": "a", "size": 1, **PUT}),
     (
@@ -173,6 +180,12 @@ REFUSED = [
     (b'PUT {"name": "a", "size": -1}', "bad-range"),
     (b'PUT {"name": "a", "size": 1, "exists": "overwrite"}', "bad-request"),
     (b'PUT {"name": "a", "size": 1, "sha256": "abc"}', "bad-request"),
+    (b'PUT {"name": "a", "size": 1, "etag": 5}', "bad-request"),
+    (b'PUT {"name": "a", "size": 1, "metadata": 5}', "bad-request"),
+    (b'PUT {"name": "a", "size": 1, "metadata": "a\\r\\nSet-Cookie: a"}', "bad-request"),
+    (b'PUT {"name": "a", "size": 1, "metadata": "\xc3\xa4"}', "bad-request"),
+    (b'PUT {"name": "a", "size": 1, "metadata": "%s"}' % (b"a" * 4097), "bad-request"),
+    (b'DELETE {"name": "a", "etag": 5}', "bad-request"),
     (b'PUT {"name": "a", "size": 1, "sha256": "%s"}' % (b"g" * 64), "bad-request"),
     (b'PUT {"name": "a", "size": 1, "sha256": 5}', "bad-request"),
     (b'PUT {"name": "a", "size": 1, "offset": null}', "bad-request"),
