@@ -20,6 +20,12 @@ def length_of(request: HttpRequest) -> int | None:
     return number_in(request.META.get("CONTENT_LENGTH") or "")
 
 
+def packing_of(request: HttpRequest) -> str:
+    """How a body was packed, which nobody here undoes (``gzip``, say); empty if it was not."""
+    packing = request.headers.get("Content-Encoding", "").strip()
+    return "" if packing.lower() == "identity" else packing
+
+
 def number_in(text: str) -> int | None:
     """A number of bytes as a header says it, or ``None`` if it is none that could be meant."""
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text, re.ASCII) else None

@@ -12,7 +12,8 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from files_app.bodies import extensions_of
-from files_app.relay import connect, sentence, speaking_for
+from files_app.conditions import MOST_LOOKS, restless
+from files_app.relay import connect, lowered, sentence, speaking_for
 from files_app.straight import sent_straight
 from files_app.streaming import Streaming
 from fileserver.aclient import AsyncClient, AsyncDownload
@@ -27,7 +28,6 @@ log = logging.getLogger(__name__)
 PACES = {"": None, "slow-motion": SLOW_MOTION.as_json()}
 # Each of these alone can lead to another answer than the whole file; ``If-Range`` cannot without ``Range``.
 DECIDING = {"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "range"}
-MOST_LOOKS = 5  # at a file that is replaced each time between the look and the GET
 
 
 async def download(request: HttpRequest, name: str) -> HttpResponseBase:
@@ -42,7 +42,7 @@ async def download(request: HttpRequest, name: str) -> HttpResponseBase:
     assert task is not None
     task.add_done_callback(lambda task: client.close())
     wishes = {"name": name, "pace": PACES[pace], **speaking_for(request)}
-    if DECIDING.isdisjoint(_lowered(request)):
+    if DECIDING.isdisjoint(lowered(request)):
         return _sent(request, client, await client.get(**wishes), Selection(200))
     return await _selected(request, client, wishes)
 
@@ -66,16 +66,12 @@ async def _selected(request: HttpRequest, client: AsyncClient, wishes: Fields) -
         except ErrorReply as error:
             if error.code != "changed":
                 raise
-    raise ErrorReply("busy", f"{shown(wishes['name'])} changes again and again; try again later.")
+    raise restless(wishes["name"])
 
 
 def _select(request: HttpRequest, state: Fields) -> Selection:
     facts = {key: state[key] for key in ("etag", "mtime", "size")}
-    return select(request.method or "", _lowered(request), **facts)
-
-
-def _lowered(request: HttpRequest) -> dict[str, str]:
-    return {name.lower(): value for name, value in request.headers.items()}
+    return select(request.method or "", lowered(request), **facts)
 
 
 # --- answers

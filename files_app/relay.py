@@ -87,6 +87,11 @@ def speaking_for(request: HttpRequest) -> dict[str, Any]:
     return {"client": client, "via": "web"}
 
 
+def lowered(request: HttpRequest) -> dict[str, str]:
+    """The headers of a request by their names in lower case."""
+    return {name.lower(): value for name, value in request.headers.items()}
+
+
 def answers_in_sentences(view: View) -> View:
     """What a person did wrong, and what the file server refuses, becomes a status and one sentence."""
 
@@ -118,6 +123,7 @@ TITLES = {
     409: "The name is taken",
     412: "The file has changed",
     413: "Too large",
+    415: "Not in this form",
     503: "The file server is not available",
     507: "The disk is full",
 }
@@ -125,7 +131,14 @@ TITLES = {
 
 def sentence(request: HttpRequest, status: int, message: str) -> HttpResponse:
     """One sentence: a page for a browser that navigates, plain text for scripts and ``curl``."""
-    if "text/html" in request.headers.get("accept", ""):
+    if request.get_preferred_type(["text/plain", "text/html"]) == "text/html":
         context = {"status": status, "title": TITLES.get(status, "That did not work"), "message": message}
         return render(request, "error.html", context, status=status)
     return HttpResponse(message + "\n", status=status, content_type="text/plain; charset=utf-8")
+
+
+def unpacked_only(request: HttpRequest, packing: str) -> HttpResponse:
+    """A file that comes packed would be kept so, and handed out to everybody without a word about it."""
+    response = sentence(request, 415, f"A file is kept as it comes: send it as it is, not as {packing}.")
+    response["Accept-Encoding"] = "identity"  # RFC 9110, section 12.5.3
+    return response

@@ -18,14 +18,22 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
 
-from files_app import downloads
+from files_app import conditions, downloads
 from files_app.access import require_own_page
-from files_app.bodies import body_of, length_of
+from files_app.bodies import body_of, length_of, packing_of
 from files_app.models import File, Transfer, url_of
-from files_app.relay import answers_in_sentences, connect, sentence, server_address, speaking_for
+from files_app.relay import (
+    answers_in_sentences,
+    connect,
+    sentence,
+    server_address,
+    speaking_for,
+    unpacked_only,
+)
 from files_app.straight import base_of, may_try, straight_url
 from files_app.temporary import NoRoom
 from fileserver.pacing import SLOW_MOTION
+from fileserver.protocol import ErrorReply
 
 PER_PAGE = 50
 RECENT = 12
@@ -154,12 +162,22 @@ async def served_file(request: HttpRequest, name: str) -> HttpResponseBase:
 
 async def _upload(request: HttpRequest, name: str) -> HttpResponse:
     require_own_page(request)
-    exists = request.GET.get("exists", "fail")
+    if "Content-Range" in request.headers:  # RFC 9110, section 14.5: a part must not be taken for the whole
+        message = "A file is put whole: parts (Content-Range) can be sent to /uploads/ only, by tus."
+        return sentence(request, 400, message)
+    if packing := packing_of(request):
+        return unpacked_only(request, packing)
     size = length_of(request)
     if size is None:
         return sentence(request, 411, "An upload must say how long it is (Content-Length).")
     async with await connect() as client:
-        state = await client.put(name, size, body_of(request), exists=exists, **speaking_for(request))
+        terms = await conditions.terms_of_put(request, client, name)
+        try:
+            state = await client.put(name, size, body_of(request), **terms, **speaking_for(request))
+        except ErrorReply as error:
+            if error.code == "exists" and conditions.only_if_new(request):
+                return sentence(request, 412, error.message)
+            raise
     answer = {"name": state["name"], "size": state["size"], "url": url_of(state["name"])}
     return JsonResponse(answer, status=201, headers={"Location": answer["url"]})
 
@@ -167,7 +185,7 @@ async def _upload(request: HttpRequest, name: str) -> HttpResponse:
 async def _delete(request: HttpRequest, name: str) -> HttpResponse:
     require_own_page(request)
     async with await connect() as client:
-        await client.request("DELETE", name=name, **speaking_for(request))
+        await conditions.delete(request, client, name)
     return HttpResponse(status=204)
 
 

@@ -38,6 +38,7 @@ _LINE = re.compile(rb"([!-~]+) ([!-~]+) HTTP/1\.([01])")
 _STRAIGHT = re.compile(rb"[!-~]+ /get/")
 _REQUEST = re.compile(rb"([!-~]+) /get/([!-.0-~]+)/([!-~]*) HTTP/1\.([01])")
 _FIELD_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}", re.ASCII)
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _LAST_DATE = 253_402_300_799  # the end of the year 9999: HTTP's dates have four digits
 
@@ -189,10 +190,13 @@ def file_headers(name: str, etag: str, mtime: float) -> dict[str, str]:
 def content_disposition(name: str) -> str:
     """``attachment``, with the last part of ``name`` (RFC 6266; RFC 8187 for what is not ASCII)."""
     last_part = name.rpartition("/")[2]
-    if last_part.isascii() and last_part.isprintable():
-        escaped = last_part.replace("\\", "\\\\").replace('"', '\\"')
-        return f'attachment; filename="{escaped}"'
-    return f"attachment; filename*=utf-8''{quote(last_part)}"
+    encoded = f"filename*=utf-8''{quote(last_part)}"
+    if not (last_part.isascii() and last_part.isprintable()):
+        return f"attachment; {encoded}"
+    escaped = last_part.replace("\\", "\\\\").replace('"', '\\"')
+    plain = f'attachment; filename="{escaped}"'
+    # Some browsers decode this in a plain name (RFC 6266, appendix D); all of them prefer the encoded one.
+    return f"{plain}; {encoded}" if _ESCAPE.search(last_part) else plain
 
 
 # --- the conversation

@@ -46,10 +46,7 @@ def select(method: str, headers: Mapping[str, str], *, etag: str, mtime: float, 
     several ranges at once, which it allows: then the whole file is the answer.
     """
     modified = math.floor(mtime)  # HTTP's dates have whole seconds
-    if "if-match" in headers:
-        if not _lists(headers["if-match"], etag, weakly=False):
-            return Selection(412)
-    elif _is_after(modified, headers.get("if-unmodified-since")):
+    if not _is_the_state(headers, etag, modified):
         return Selection(412)
     if "if-none-match" in headers:
         if _lists(headers["if-none-match"], etag, weakly=True):
@@ -62,12 +59,36 @@ def select(method: str, headers: Mapping[str, str], *, etag: str, mtime: float, 
     return Selection(200, 0, size)
 
 
+def permits(headers: Mapping[str, str], *, etag: str | None, mtime: float = 0.0) -> bool:
+    """Whether a ``PUT`` or ``DELETE`` with these ``headers`` may change a file; if not, it is answered 412.
+
+    ``etag`` and ``mtime`` as for ``select``; an ``etag`` of ``None``: there is no file of that name.
+    """
+    if etag is None:  # no state of it is named rightly, and each "none of these" holds
+        return "if-match" not in headers
+    if not _is_the_state(headers, etag, math.floor(mtime)):
+        return False
+    return "if-none-match" not in headers or not _lists(headers["if-none-match"], etag, weakly=True)
+
+
+def names_any(value: str) -> bool:
+    """Whether an ``If-Match`` or ``If-None-Match`` names whatever there is."""
+    return value.strip(_BLANKS) == "*"
+
+
 # --- conditions
+
+
+def _is_the_state(headers: Mapping[str, str], etag: str, modified: int) -> bool:
+    """The first two steps of section 13.2.2; an etag makes its date superfluous."""
+    if "if-match" in headers:
+        return _lists(headers["if-match"], etag, weakly=False)
+    return not _is_after(modified, headers.get("if-unmodified-since"))
 
 
 def _lists(value: str, etag: str, weakly: bool) -> bool:
     """Whether an ``If-Match`` or ``If-None-Match`` names this state of the file; what is no list does not."""
-    if value.strip(_BLANKS) == "*":
+    if names_any(value):
         return True
     if _ETAG.sub("", value).strip(_BLANKS + ","):
         return False

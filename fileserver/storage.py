@@ -378,7 +378,7 @@ def etag_of(found: os.stat_result) -> str:
 
 
 def require_state(place: Place, name: str, etag: str | None) -> None:
-    """Raise ``changed`` unless a file is there in the state ``etag``; ``*`` means in any, ``None`` or none."""
+    """Raise ``changed`` unless a file is there in the state ``etag``; ``*`` means any, ``None`` no matter."""
     if etag is None:
         return
     found: str | None = None

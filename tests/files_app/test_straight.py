@@ -1,5 +1,6 @@
 """When the site sends a browser straight to the file server, and when it relays."""
 
+import re
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -249,7 +250,11 @@ def test_site_and_file_server_give_every_name_the_same_disposition() -> None:
     assert len(names) > 300
     for name in names:
         last_part = name.rpartition("/")[2]
-        assert content_disposition(name) == content_disposition_header(True, last_part)
+        ours, escape = content_disposition(name), re.search("%[0-9a-fA-F]{2}", last_part)
+        if last_part.isascii() and escape:  # Django leaves these to the browser's guess
+            ours, _, encoded = ours.partition("; filename*=")
+            assert unquote(encoded.removeprefix("utf-8''")) == last_part
+        assert ours == content_disposition_header(True, last_part)
 
 
 def test_relayed_or_straight_a_file_comes_with_the_same_headers(served: Served) -> None:

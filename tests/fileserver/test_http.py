@@ -252,6 +252,9 @@ def test_a_request_for_a_download_is_known_by_its_path(line: bytes, is_it: bool)
         ("🎉.txt", "attachment; filename*=utf-8''%F0%9F%8E%89.txt"),
         ("a;b,c=d.txt", 'attachment; filename="a;b,c=d.txt"'),
         ("100%.txt", 'attachment; filename="100%.txt"'),
+        ("100%4.txt", 'attachment; filename="100%4.txt"'),
+        ("100%41.txt", "attachment; filename=\"100%41.txt\"; filename*=utf-8''100%2541.txt"),
+        ("%e2%82%ac/%2e", "attachment; filename=\"%2e\"; filename*=utf-8''%252e"),
         ("a\r\nb", "attachment; filename*=utf-8''a%0D%0Ab"),
     ],
 )

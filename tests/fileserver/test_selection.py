@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fileserver.selection import Selection, select
+from fileserver.selection import Selection, permits, select
 
 ETAG = "2a-3e8-17f0"
 SIZE = 1000
@@ -210,6 +210,37 @@ def test_two_digits_of_a_year_mean_one_that_is_not_far_ahead(ago: int) -> None:
     then = datetime(datetime.now(UTC).year - ago, 3, 1, tzinfo=UTC)
     written = f"Sunday, 01-Mar-{then.year % 100:02} 00:00:00 GMT"
     assert chosen(mtime=then.timestamp(), range="bytes=5-6", if_range=written).status == 206
+
+
+CHANGES = [  # of a file in the state ETAG, as old as NOW; of one that is not there
+    (True, True, {}),
+    (True, False, {"if-match": f'"{ETAG}"'}),
+    (True, False, {"if-match": f'"x", "{ETAG}"'}),
+    (True, False, {"if-match": " * "}),
+    (False, False, {"if-match": f'W/"{ETAG}"'}),
+    (False, False, {"if-match": '"x"'}),
+    (False, False, {"if-match": ""}),
+    (False, True, {"if-none-match": "*"}),
+    (False, True, {"if-none-match": f'W/"{ETAG}"'}),
+    (True, True, {"if-none-match": '"x"'}),
+    (True, True, {"if-none-match": "junk"}),
+    (True, True, {"if-unmodified-since": NOW}),
+    (False, True, {"if-unmodified-since": EARLIER}),
+    (True, True, {"if-unmodified-since": "no date"}),
+    (True, False, {"if-match": "*", "if-unmodified-since": EARLIER}),
+    (False, False, {"if-match": '"x"', "if-none-match": '"x"'}),
+    (False, False, {"if-match": "*", "if-none-match": "*"}),
+    # these are for reading alone (sections 13.1.3 and 14.2)
+    (True, True, {"if-modified-since": NOW, "range": "bytes=5-", "if-range": '"x"'}),
+]
+
+
+@pytest.mark.parametrize(("there", "not_there", "headers"), CHANGES)
+def test_a_change_is_permitted_by_the_same_rules(
+    there: bool, not_there: bool, headers: dict[str, str]
+) -> None:
+    assert permits(headers, etag=ETAG, mtime=DATE + 0.9) is there
+    assert permits(headers, etag=None) is not_there
 
 
 PRECEDENCE = [  # RFC 9110, section 13.2.2
