@@ -12,7 +12,7 @@ from csp import middleware as csp
 from django.contrib.auth import middleware as auth
 from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponsePermanentRedirect
 from django.http.response import HttpResponseBase
 from django.middleware import clickjacking, common, csrf, security
 from django.utils.deprecation import MiddlewareMixin
@@ -41,8 +41,14 @@ class AuthenticationMiddleware(OnTheLoop, auth.AuthenticationMiddleware):
     pass
 
 
+class SameRequestRedirect(HttpResponsePermanentRedirect):
+    """After a 301 a client may make a GET of a POST, without its body."""
+
+    status_code = 308
+
+
 class CommonMiddleware(OnTheLoop, common.CommonMiddleware):
-    pass
+    response_redirect_class = SameRequestRedirect  # to the address with its slash
 
 
 class CSPMiddleware(OnTheLoop, csp.CSPMiddleware):

@@ -17,4 +17,5 @@ class SiteServer(FlowServer):
 
     @staticmethod
     def streams_body(method: str, path: str) -> bool:
-        return path.startswith({"PUT": "/files/", "PATCH": "/uploads/", "POST": "/uploads/"}.get(method, "-"))
+        folder = {"PUT": "/files/", "PATCH": "/uploads/", "POST": "/uploads/"}.get(method, "-")
+        return path.startswith(folder) or f"{path}/" == folder

@@ -5,7 +5,6 @@ is. So an upload is one live row and one row in the history, however many parts,
 """
 
 import base64
-import hashlib
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -22,8 +21,9 @@ from django.utils.http import http_date
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
+from files_app import tus
 from files_app.access import relay_token, require_own_page
-from files_app.bodies import PIECE, body_of, length_of, number_in
+from files_app.bodies import PIECE, body_of, length_of, packing_of
 from files_app.relay import (
     HTTP_STATUS,
     Offline,
@@ -34,27 +34,17 @@ from files_app.relay import (
     speaking_for,
 )
 from files_app.temporary import kept_on_disk
+from files_app.tus import Refused
+from fileserver.aclient import AsyncClient
 from fileserver.client import Client, Incomplete
-from fileserver.protocol import BadReply, ErrorReply
+from fileserver.protocol import BadReply, ErrorReply, Fields
 
-VERSION = "1.0.0"
-EXTENSIONS = "creation,creation-with-upload,termination,expiration,checksum"
-ALGORITHMS = {"sha1": hashlib.sha1, "sha256": hashlib.sha256}
-PART_TYPE = "application/offset+octet-stream"
 IN_MEMORY = 1 << 20  # bytes of a part with a checksum; a longer one waits in a temporary file
 # Where tus wants another status than the rest of the site.
-STATUSES = {"busy": 423, "offset": 409, "bad-range": 400}
+STATUSES = {"busy": 423, "exists": 409, "offset": 409, "bad-range": 400}
 
 Method = Callable[..., Awaitable[HttpResponse]]
-
-
-class Refused(Exception):
-    """Answered with a status, a sentence, and headers."""
-
-    def __init__(self, status: int, message: str, **headers: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.headers = headers
+Body = AsyncIterator[bytes]
 
 
 def _speaks_tus(methods: dict[str, Method]) -> Any:
@@ -74,7 +64,8 @@ def _speaks_tus(methods: dict[str, Method]) -> Any:
     @csrf_exempt  # what changes something asks for more than a token: see require_own_page
     async def view(request: HttpRequest, **names: str) -> HttpResponseBase:
         response: HttpResponseBase = await answer(request, **names)
-        response["Tus-Resumable"] = VERSION
+        response["Tus-Resumable"] = tus.VERSION
+        response["Cache-Control"] = "no-store"  # of refusals too: a cache may keep a 404
         return response
 
     return view
@@ -87,46 +78,56 @@ async def _answer(
         return _options()
     if method not in methods:
         raise Refused(405, f"{method} is not possible here.", Allow=", ".join(["OPTIONS", *methods]))
-    if request.headers.get("Tus-Resumable") != VERSION:
-        raise Refused(412, f"This server speaks tus {VERSION}.", **{"Tus-Version": VERSION})
+    if request.headers.get("Tus-Resumable") != tus.VERSION:
+        raise Refused(412, f"This server speaks tus {tus.VERSION}.", **{"Tus-Version": tus.VERSION})
     if method != "HEAD":
         require_own_page(request)
+    tus.require_offered(request)
     try:
         return await methods[method](request, **names)
     except ErrorReply as error:
-        if error.code == "exists":
-            # The other 409 of tus, a wrong offset, is one to try again.
-            raise Refused(409, error.message, Conflict="exists") from error
         if error.code in STATUSES:
-            raise Refused(STATUSES[error.code], error.message) from error
+            raise Refused(STATUSES[error.code], error.message, **_headers_of(error)) from error
         raise
+
+
+def _headers_of(error: ErrorReply) -> dict[str, str]:
+    headers = {}
+    if error.code == "exists":  # the other 409 of tus, a wrong offset, is one to try again
+        headers["Conflict"] = "exists"
+    if "offset" in error.extra:
+        headers["Upload-Offset"] = str(error.extra["offset"])
+    return headers
 
 
 def _options() -> HttpResponse:
     headers = {
-        "Tus-Version": VERSION,
-        "Tus-Extension": EXTENSIONS,
-        "Tus-Checksum-Algorithm": ",".join(ALGORITHMS),
+        "Tus-Version": tus.VERSION,
+        "Tus-Extension": ",".join(tus.EXTENSIONS),
+        "Tus-Checksum-Algorithm": ",".join(tus.ALGORITHMS),
     }
     if settings.MAX_UPLOAD_SIZE:
         headers["Tus-Max-Size"] = str(settings.MAX_UPLOAD_SIZE)
-    return HttpResponse(status=204, headers=headers)
+    return HttpResponse(headers=headers)  # 200: allowed as 204 is, and many clients know no other
 
 
 # --- the methods
 
 
 async def _create(request: HttpRequest) -> HttpResponse:
-    size, metadata = _number(request, "Upload-Length"), _metadata(request)
+    size, metadata = tus.number(request, "Upload-Length"), tus.metadata(request)
+    name, exists = tus.text_in(metadata, "filename"), tus.text_in(metadata, "exists")
     if settings.MAX_UPLOAD_SIZE and size > settings.MAX_UPLOAD_SIZE:
         raise Refused(413, f"The file has {size} bytes; the limit is {settings.MAX_UPLOAD_SIZE}.")
-    if not metadata.get("filename"):
+    if not name:
         raise Refused(400, "Upload-Metadata must have a filename.")
-    length = (length_of(request) or 0) if request.headers.get("Content-Type") == PART_TYPE else 0
+    length = length_of(request) or 0
+    if length:
+        _require_part(request)
     _require_fitting(length, size)
+    given = {"metadata": request.headers["Upload-Metadata"], "exists": exists, "length": length}
     async with _checked_body(request, length) as body, await connect() as client:
-        fields = {"exists": metadata.get("exists"), "length": length, **speaking_for(request)}
-        end = await client.put(metadata["filename"], size, body, **fields)
+        end = await client.put(name, size, body, **given, **speaking_for(request))
     response = _progress(201, end, size)
     response["Location"] = reverse("upload", args=[client.upload])
     return response
@@ -146,28 +147,57 @@ async def _look(request: HttpRequest, upload_id: str) -> HttpResponse:
         raise Refused(423, "The file server broke off the connection; try again.") from error
     response = _progress(200, state, state["size"])
     response["Upload-Length"] = str(state["size"])
-    response["Upload-Metadata"] = "filename " + base64.b64encode(state["name"].encode()).decode()
+    # As it was given here, or in its place the name, of an upload that began in a terminal.
+    named = "filename " + base64.b64encode(state["name"].encode()).decode()
+    response["Upload-Metadata"] = state["metadata"] or named
     return response
 
 
 async def _append(request: HttpRequest, upload_id: str) -> HttpResponse:
-    if request.headers.get("Content-Type") != PART_TYPE:
-        raise Refused(415, f"A part must have the Content-Type {PART_TYPE}.")
-    offset, length = _number(request, "Upload-Offset"), length_of(request)
+    _require_part(request)
+    offset, length = tus.number(request, "Upload-Offset"), length_of(request)
     if length is None:
         raise Refused(411, "A part must say how long it is (Content-Length).")
-    async with _checked_body(request, length) as body, await connect() as client:
+    async with await connect() as client:
         state = await client.request("STAT", upload=upload_id)
+        _require_same_length(request, state["size"])
         if offset == state["offset"]:
             _require_fitting(length, state["size"] - offset)
-        part = {"upload": upload_id, "offset": offset, "length": length}
-        part["exists"] = request.headers.get("Upload-Exists")
-        try:
-            end = await client.put(state["name"], state["size"], body, **part, **speaking_for(request))
-        except Incomplete:
-            await _require_there(upload_id)
-            raise
+        if "Upload-Checksum" not in request.headers:
+            return await _send_part(request, client, state, offset, length, _body(request, length))
+    # Gathered first, for longer perhaps than a connection may be silent.
+    async with _checked_body(request, length) as body, await connect() as client:
+        return await _send_part(request, client, state, offset, length, body)
+
+
+async def _send_part(
+    request: HttpRequest, client: AsyncClient, state: Fields, offset: int, length: int, body: Body
+) -> HttpResponse:
+    part = {"upload": state["upload"], "offset": offset, "length": length}
+    part["exists"] = request.headers.get("Upload-Exists")
+    try:
+        end = await client.put(state["name"], state["size"], body, **part, **speaking_for(request))
+    except Incomplete:
+        await _require_there(state["upload"])
+        raise
+    except ErrorReply as error:
+        if error.code == "exists":  # it has all bytes, and no name
+            error.extra["offset"] = state["size"]
+        raise
     return _progress(204, end, state["size"])
+
+
+def _require_same_length(request: HttpRequest, size: int) -> None:
+    if "Upload-Length" in request.headers and tus.number(request, "Upload-Length") != size:
+        raise Refused(400, f"The upload has {size} bytes; its length cannot be changed.")
+
+
+def _require_part(request: HttpRequest) -> None:
+    if not tus.is_part(request):
+        raise Refused(415, f"A part must have the Content-Type {tus.PART_TYPE}.")
+    if packing := packing_of(request):
+        message = f"A part is kept as it comes: send it as it is, not as {packing}."
+        raise Refused(415, message, **{"Accept-Encoding": "identity"})
 
 
 def _require_fitting(length: int, missing: int) -> None:
@@ -184,7 +214,7 @@ async def _require_there(upload_id: str) -> None:
             raise Refused(410, "The upload was cancelled; nothing of it was kept.") from error
 
 
-async def _state_of(upload_id: str) -> dict[str, Any]:
+async def _state_of(upload_id: str) -> Fields:
     async with await connect() as client:
         return await client.request("STAT", upload=upload_id)
 
@@ -197,7 +227,7 @@ async def _terminate(request: HttpRequest, upload_id: str) -> HttpResponse:
 
 def _progress(status: int, state: dict[str, Any], size: int) -> HttpResponse:
     """``state`` is an ``END`` or a ``STAT``: without an offset the file is published, under ``name``."""
-    response = HttpResponse(status=status, headers={"Cache-Control": "no-store"})
+    response = HttpResponse(status=status)
     response["Upload-Offset"] = str(state.get("offset", size))
     if "expires" in state:
         response["Upload-Expires"] = http_date(state["expires"])
@@ -207,46 +237,24 @@ def _progress(status: int, state: dict[str, Any], size: int) -> HttpResponse:
     return response
 
 
-# --- what a request says
-
-
-def _number(request: HttpRequest, header: str) -> int:
-    number = number_in(request.headers.get(header, ""))
-    if number is None:
-        raise Refused(400, f"{header} must be a number of bytes.")
-    return number
-
-
-def _metadata(request: HttpRequest) -> dict[str, str]:
-    """``Upload-Metadata``: pairs of a key and a value in Base64, with commas between them."""
-    found = {}
-    try:
-        for pair in filter(None, request.headers.get("Upload-Metadata", "").split(",")):
-            key, _, value = pair.strip().partition(" ")
-            found[key] = base64.b64decode(value, validate=True).decode("utf-8")
-    except ValueError:  # of Base64 as well as of UTF-8
-        raise Refused(400, "Upload-Metadata must be pairs of a key and a text in Base64.") from None
-    return found
+# --- the bodies
 
 
 @asynccontextmanager
-async def _checked_body(request: HttpRequest, length: int) -> AsyncIterator[AsyncIterator[bytes]]:
+async def _checked_body(request: HttpRequest, length: int) -> AsyncIterator[Body]:
     """The bytes of a part. One with a checksum is gathered first: nothing of a wrong part may be kept."""
-    claim = request.headers.get("Upload-Checksum")
+    claim = tus.checksum(request)
     if claim is None:
-        yield body_of(request) if length else _nothing()
+        yield _body(request, length)
         return
-    algorithm, _, expected = claim.partition(" ")
-    if algorithm not in ALGORITHMS:
-        raise Refused(400, f"A checksum must be one of {', '.join(ALGORITHMS)}.")
-    digest = ALGORITHMS[algorithm]()
+    digest, expected = claim
     part = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115, closed below
     try:
-        async for piece in body_of(request) if length else _nothing():
+        async for piece in _body(request, length):
             digest.update(piece)
             with kept_on_disk():
                 part.write(piece)
-        if base64.b64encode(digest.digest()).decode() != expected:
+        if digest.digest() != expected:
             raise Refused(460, "The part does not match its checksum; nothing of it was kept.")
         with kept_on_disk():
             part.seek(0)
@@ -254,6 +262,10 @@ async def _checked_body(request: HttpRequest, length: int) -> AsyncIterator[Asyn
     finally:
         with suppress(OSError):  # on a full disk it tries to write once more, and is removed all the same
             part.close()
+
+
+def _body(request: HttpRequest, length: int) -> Body:
+    return body_of(request) if length else _nothing()
 
 
 async def _nothing() -> AsyncIterator[bytes]:

@@ -8,6 +8,7 @@ urlpatterns = [
     path("", views.index, name="index"),
     # Any name gets to the file server, which says in a sentence what is wrong with it.
     re_path(r"^files/(?P<name>[\s\S]+)\Z", views.served_file, name="file"),
+    path("uploads", uploads.uploads),  # a redirect would make a GET of the POST
     path("uploads/", uploads.uploads, name="uploads"),
     path("uploads/<str:upload_id>", uploads.upload, name="upload"),
     path("upload/", uploads.upload_form, name="upload-form"),

@@ -75,3 +75,9 @@ def test_a_form_with_a_wrong_token_is_refused() -> None:
     cookie = f"cfs_csrf={page.cookies['cfs_csrf']}"
     answer = fetch("POST", "/admin/login/", body=form.encode(), headers={**OWN_PAGE, "cookie": cookie})
     assert answer.status == 403
+
+
+@pytest.mark.parametrize("path", ["/upload", "/history", "/transfers/7/cancel"])
+def test_an_address_without_its_slash_leads_to_the_one_with_it_and_a_post_stays_one(path: str) -> None:
+    answer = fetch("POST", path, headers=OWN_PAGE)
+    assert (answer.status, answer.headers["location"]) == (308, f"{path}/")

@@ -91,3 +91,23 @@ def test_a_refused_request_is_an_error_with_its_code(served: Served) -> None:
     with pytest.raises(ErrorReply) as refusal:
         run(ask())
     assert refusal.value.code == "not-found"
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_page"),
+    [
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", True),
+        ("TEXT/HTML", True),
+        ("text/html;q=0.5, text/plain;q=0.1", True),
+        ("*/*", False),
+        ("", False),
+        ("text/plain", False),
+        ("application/json", False),
+        ("text/html;q=0", False),
+        ("not text/html at all", False),
+        ("text/html-but-longer", False),
+    ],
+)
+def test_a_refusal_is_a_page_for_whoever_would_rather_have_one(accept: str, is_page: bool) -> None:
+    answer = sentence(RequestFactory().get("/", headers={"accept": accept}), 404, "It is not there.")
+    assert answer.headers["content-type"].startswith("text/html") == is_page

@@ -205,12 +205,12 @@ class TestCore:
         for answer in (look(url), patch(url, 0, b"x"), fetch("DELETE", url, headers=TUS)):
             assert (answer.status, "upload-offset" in answer.headers) == (404, False)
 
-    def test_while_somebody_writes_to_it_nobody_else_can(self, served: Served) -> None:
+    def test_while_somebody_writes_to_it_nobody_with_another_offset_can(self, served: Served) -> None:
         url = create("a.bin", len(DATA))
         upload = url.rpartition("/")[2]
         with served.peer() as peer:
             peer.ask("PUT", name="a.bin", size=len(DATA), upload=upload, length=10)
-            answer = patch(url, 0, b"x")
+            answer = patch(url, 1, b"x")
             assert (answer.status, "writing" in answer.text) == (423, True)
             peer.send(DATA[:10])
             peer.end()
@@ -228,6 +228,34 @@ class TestCore:
         answer = patch(url, 0, DATA[:10], content_length="20")
         assert answer.status == 502
         wait_until(lambda: offset_of(url) == 10)
+
+
+class TestTakeOver:
+    def test_a_part_takes_over_from_one_whose_line_died_without_a_word(self, served: Served) -> None:
+        url = create("a.bin", len(DATA))
+
+        async def both() -> tuple[Answer, Answer, Answer]:
+            async def body() -> AsyncIterator[bytes]:
+                yield DATA[:40_000]
+                await asyncio.Event().wait()  # a browser that is not there any more
+
+            headers = {**PART, "upload-offset": "0", "content-length": str(len(DATA))}
+            old = Exchange("PATCH", url, headers=headers, stream=body())
+            live = served.server.registry.live
+            await asyncio.to_thread(wait_until, lambda: live()[0].done == 40_000)
+            asked = await Exchange("HEAD", url, headers=TUS).answer()
+            headers = {**PART, "upload-offset": "40000"}
+            new = await Exchange("PATCH", url, headers=headers, body=DATA[40_000:]).answer()
+            return asked, new, await old.answer()
+
+        asked, new, old = run(both())
+        assert asked.headers["upload-offset"] == "40000"
+        assert (new.status, new.headers["upload-offset"]) == (204, str(len(DATA)))
+        assert (old.status, old.text) == (423, "Another client goes on with this upload.\n")
+        assert (served.folder / "a.bin").read_bytes() == DATA
+        row = finished(served)
+        assert (row.outcome, row.done, row.length) == ("complete", len(DATA), len(DATA))
+        assert len(served.events.of(TransferStarted)) == 1
 
 
 class TestVersion:
@@ -267,7 +295,7 @@ class TestVersion:
         self, served: Served, settings: Any, url: str
     ) -> None:
         answer = fetch("OPTIONS", url)
-        assert answer.status == 204
+        assert (answer.status, answer.body) == (200, b"")
         assert answer.headers["tus-version"] == "1.0.0"
         assert answer.headers["tus-extension"].split(",") == [
             *("creation", "creation-with-upload", "termination", "expiration", "checksum"),
@@ -325,11 +353,10 @@ class TestCreation:
         assert answer.headers["stored-name"] == "a%20b.bin"
         assert (served.folder / "a b.bin").read_bytes() == DATA
 
-    def test_a_body_of_another_type_is_no_part_of_the_file(self, served: Served) -> None:
-        url = create("a.bin", 100)
+    def test_a_body_of_another_type_is_415_and_makes_no_upload(self, served: Served) -> None:
         answer = ask_to_create("b.bin", 100, DATA[:10], content_type="text/plain")
-        assert (answer.status, answer.headers["upload-offset"]) == (201, "0")
-        assert offset_of(url) == 0
+        assert (answer.status, "location" in answer.headers) == (415, False)
+        assert not [path for path in served.folder.rglob("*") if path.is_file()]
 
     def test_more_bytes_than_the_file_has_are_413(self, served: Served) -> None:
         assert ask_to_create("a.bin", 10, DATA[:11]).status == 413
@@ -397,6 +424,13 @@ class TestCreation:
         assert (answer.status, "location" in answer.headers) == (400, False)
         assert answer.text.endswith(".\n")
         assert not [path for path in served.folder.rglob("*") if path.is_file()]
+
+    def test_the_address_may_lack_its_slash(self, served: Served) -> None:
+        """A redirect to the one with the slash would be followed with GET, and without the body."""
+        headers = {**PART, "upload-length": "3", "upload-metadata": metadata(filename="a.bin")}
+        assert fetch("POST", "/uploads", body=b"abc", headers=headers).status == 201
+        assert (served.folder / "a.bin").read_bytes() == b"abc"
+        assert fetch("OPTIONS", "/uploads").headers["tus-version"] == "1.0.0"
 
     def test_a_name_that_is_longer_than_a_line_is_400(self, served: Served) -> None:
         assert ask_to_create("x" * 9000, 10).status == 400
