@@ -17,11 +17,20 @@ class BodyLost(ConnectionError):
 
 
 class Body:
-    """Fed by the channel, iterated once by the application; ``pause`` and ``resume`` are of the reading."""
+    """Fed by the channel, iterated once by the application; ``pause`` and ``resume`` are of the reading.
 
-    def __init__(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+    ``wanted`` is called when the application asks for the first piece and none is there yet.
+    """
+
+    def __init__(
+        self,
+        pause: Callable[[], None],
+        resume: Callable[[], None],
+        wanted: Callable[[], None] = lambda: None,
+    ) -> None:
         self._pause = pause
         self._resume = resume
+        self._wanted = wanted
         self._pieces: deque[bytes] = deque()
         self._waiting = 0  # bytes in the pieces
         self._paused = False
@@ -53,6 +62,8 @@ class Body:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """The pieces in order. Raises ``BodyLost`` if the last one will never come."""
+        if not (self._pieces or self.complete or self.lost):
+            self._wanted()
         while True:
             while self._pieces:
                 data = self._pieces.popleft()

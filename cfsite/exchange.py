@@ -51,6 +51,7 @@ class FlowRequest(WebRequest):
         self.received = 0  # bytes of body
         self.refused = False
         self.body_complete = False
+        self.expects_continue = False
         self.body_read = False
         self.emptiness_told = False
         self.writable = asyncio.Event()
@@ -69,9 +70,15 @@ class FlowRequest(WebRequest):
 
     def start_streaming(self) -> None:
         """Start the application now, with the headers. The body is `cfsite.body`; `receive` shows none."""
-        self.stream = Body(self.channel.hold_back, self.channel.let_on)
+        self.stream = Body(self.channel.hold_back, self.channel.let_on, self.say_continue)
         self.body_read = True
         super().requestReceived(*self.channel.request_line())
+
+    def say_continue(self) -> None:
+        """To a client that asks before it sends (RFC 9110, 10.1.1), unless it has its answer by now."""
+        if self.expects_continue and not self.startedWriting:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.expects_continue = False
 
     def gotLength(self, length: int | None) -> None:
         """Twisted would make a file here, at once and for a body that is not gathered, too."""

@@ -13,6 +13,8 @@ Twisted leave these things open; each override here and in `exchange` closes one
 - Form bodies are parsed in memory and copied onto a queue, without any limit: `receive` reads the spooled
   file piece by piece, and `body_limit` is enforced before and while a body comes in. What `streams_body`
   names is not even spooled: the application iterates `cfsite.body`, and the browser waits for it.
+- A client that asks before it sends a body (`Expect: 100-continue`) is told to go on before anybody has
+  looked at its request: here it is when the application wants the first byte, so a refusal spares the body.
 - An exception after the first byte leaves the client hanging and ends for good the loop that reaps
   applications: each is judged as it ends here, and a response that cannot be completed is reset, never taken
   for whole.
@@ -21,7 +23,7 @@ Twisted leave these things open; each override here and in `exchange` closes one
   interpreter: connections are reset, applications are told and waited for, all tasks are ended.
 
 Private names in use (Twisted 26.10, Daphne 4.2): `_command`, `_path`, `_version`, `_networkProducer`,
-`_handlingRequest` and `_savedTimeOut` of HTTPChannel, `reactor._asyncioEventloop`.
+`_handlingRequest`, `_savedTimeOut` and `_send100Continue` of HTTPChannel, `reactor._asyncioEventloop`.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -80,6 +82,12 @@ class FlowChannel(GuardedChannel):
         # Of a chunked body nobody knows the length yet, and an upload has to begin with it.
         if self.length and request.server.streams_body(self._command.decode("ascii", "replace"), path):
             request.start_streaming()
+        else:
+            request.say_continue()
+
+    def _send100Continue(self) -> None:
+        """Twisted would say it here, before anybody has looked at the request."""
+        self.requests[-1].expects_continue = True
 
     def allContentReceived(self) -> None:
         if self.lingering is None:

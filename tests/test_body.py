@@ -331,6 +331,64 @@ def test_who_asks_before_sending_is_told_to_go_on(site: Site) -> None:
         assert respond(client)[0] == 200
 
 
+def test_it_is_told_so_when_the_application_wants_the_body_and_not_before(site: Site) -> None:
+    with site.connect() as client:
+        client.sendall(head("/stream/hash?gate=1", 5, "Expect: 100-Continue"))
+        until(lambda: site.state()["waiting"])
+        client.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+        client.settimeout(10)
+        site.request("GET", "/gate")
+        assert client.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(b"12345")
+        assert respond(client)[0] == 200
+        client.sendall(head("/stream/hash", 5, "Expect: 100-continue"))  # and the next one anew
+        assert client.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(b"12345")
+        assert respond(client)[0] == 200
+
+
+@pytest.mark.parametrize("sends", [0, 64 * MIB])
+def test_who_asks_before_sending_gets_an_early_answer_and_is_not_told_to_go_on(
+    site: Site, sends: int
+) -> None:
+    """It may have begun to send all the same, for it waits for a while only."""
+    with site.connect() as client:
+        client.sendall(head("/stream/early?after=0", 64 * MIB, "Expect: 100-continue"))
+        client.sendall(bytes(sends))
+        with client.makefile("rb") as answers:
+            assert next_answer(answers) == (409, b"no, thank you" * 1000)
+        assert ending(client) == "closed"
+
+
+def test_who_does_not_wait_to_be_told_is_told_nothing(site: Site) -> None:
+    with site.connect() as client:
+        client.sendall(head("/stream/hash?gate=1", 5, "Expect: 100-continue") + b"12345")
+        until(lambda: site.state()["waiting"])
+        site.request("GET", "/gate")
+        with client.makefile("rb") as answers:
+            assert next_answer(answers)[0] == 200
+
+
+def test_a_body_that_is_gathered_first_is_asked_for_at_once(site: Site) -> None:
+    with site.connect() as client:
+        client.sendall(b"POST /hash HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        assert client.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(b"12345")
+        assert respond(client)[0] == 200
+
+
+def test_an_old_client_is_never_told_to_go_on(site: Site) -> None:
+    with site.connect() as client:
+        request = head("/stream/hash", 5, "Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0")
+        client.sendall(request)
+        until(lambda: site.state()["read"] == 0)
+        client.sendall(b"12345")
+        with client.makefile("rb") as answers:
+            assert answers.readline().split()[1] == b"200"
+
+
 def test_a_chunked_body_is_gathered_first_and_gets_its_length(site: Site) -> None:
     told = json.loads(site.request("PUT", "/stream/headers", iter([b"one ", b"two"]), encode_chunked=True)[1])
     assert (told["headers"]["content-length"], told["streamed"]) == ("7", False)
