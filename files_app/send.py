@@ -16,11 +16,11 @@ from pathlib import Path
 from files_app.hashing import sha256_of_start
 from files_app.sizes import size_text
 from fileserver.client import Client, Incomplete
-from fileserver.protocol import ErrorReply
+from fileserver.protocol import ErrorReply, Fields
 
 PATIENCE = 60.0  # seconds without a byte of progress, after which it is given up
 PAUSES = (0.1, 0.3, 1.0, 2.0, 5.0)  # seconds between two tries
-# The server is there, but not free: it may not have noticed yet that the line to our last try broke.
+# The server is there, but not free: what had come over our last line may not be on the disk yet.
 NOT_YET = ("busy", "offset", "shutting-down", "timeout")
 
 Progress = Callable[[int], None]
@@ -87,11 +87,23 @@ class Send:
                 done += len(piece)
                 progress(done)
 
-            end = client.send_body(source, self._size - offset, sent)
+            end = self._send_body(client, source, offset, sent)
         self._memory.forget()
         if end["sha256"] != digest.hexdigest():
             raise SendError(f"{self._path} was changed while it was sent, or arrived wrong: upload it again.")
         return str(end["name"])
+
+    def _send_body(
+        self, client: Client, source: BufferedReader, offset: int, sent: Callable[[memoryview], None]
+    ) -> Fields:
+        try:
+            return client.send_body(source, self._size - offset, sent)
+        except ErrorReply as error:
+            if error.code != "busy":
+                raise
+            # Taken over while the line was whole: trying again would take it back, and so for ever.
+            message = f"Somebody else goes on with the upload of {self._path}, perhaps the same command."
+            raise SendError(message) from None
 
     def _where_it_stands(self, client: Client) -> tuple[str | None, int]:
         """The upload to go on with, if there is one, and how many bytes of it are there."""

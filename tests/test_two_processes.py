@@ -395,6 +395,22 @@ def test_an_upload_goes_on_after_a_crash_of_the_site_and_is_one_row(stack: Stack
     assert (stack.files / "crashes/site.bin").read_bytes() == content
 
 
+def test_a_browser_whose_line_died_without_a_word_goes_on_at_once_and_the_old_request_ends(
+    stack: Stack,
+) -> None:
+    content = numbered_bytes(8 * MEBIBYTE)
+    path = create_upload(stack, "dead/line.bin", len(content))
+    with begin_part(stack, path, len(content), content[: 3 * MEBIBYTE]) as browser:
+        for _ in range(3):  # looking disturbs nobody
+            assert head_of_upload(stack, path) == (200, 3 * MEBIBYTE)
+        finish_upload(stack, path, content)
+        assert browser.recv(1000).startswith(b"HTTP/1.1 423 ")
+        read_to_the_end(browser)  # which there is
+    row = stack.ending("dead/line.bin")
+    assert (row["outcome"], row["done"]) == ("complete", len(content))
+    assert (stack.files / "dead/line.bin").read_bytes() == content
+
+
 def test_the_command_goes_on_by_itself_after_a_crash_of_the_file_server(stack: Stack, tmp_path: Path) -> None:
     sparse(tmp_path / "long.iso", LONG)
     command = stack.spawn("upload", str(tmp_path / "long.iso"), "--as", "crashes/long.iso")

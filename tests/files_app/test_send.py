@@ -1,6 +1,8 @@
 """Uploads from a terminal go on: after breaks, after a new start, and say it when they cannot."""
 
+import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,7 @@ class Line:
 
     def __init__(self, address: Callable[[], tuple[str, int]], *cuts: int) -> None:
         self._address = address
+        self.dead: list[socket.socket] | None = None  # of lines that break without the server hearing of it
         self.cuts = list(cuts)
         self.offsets: list[int] = []  # with which the bodies began
         self.cut: Callable[[], None] = lambda: None  # is told of each
@@ -73,6 +76,8 @@ class Line:
                 self._sock.sendall(piece)
                 sent(piece)
                 line.cut()
+                if line.dead is not None:
+                    line.dead.append(self._sock.dup())
                 self.close()
                 raise ConnectionResetError("The line broke.")
 
@@ -124,6 +129,57 @@ def test_it_goes_on_after_every_break_and_sends_nothing_twice(
     served.settle()
     row = Transfer.objects.get()
     assert (row.outcome, row.done, row.error) == ("complete", len(DATA), "")
+
+
+def test_it_goes_on_at_once_after_lines_that_die_without_a_word(served: Served, source: Path) -> None:
+    send = sending(served, source, 100_000, 1_000_000, 0, 200_000)
+    dead = send.line.dead = []  # type: ignore[attr-defined]
+    try:
+        begun = time.monotonic()
+        assert send.run(nothing) == "big.iso"
+        assert time.monotonic() - begun < 30  # half of what the server waits for a line
+        assert len(dead) == 4
+    finally:
+        for sock in dead:
+            sock.close()
+    assert (served.folder / "big.iso").read_bytes() == DATA
+    wait_until(lambda: served.events.of(TransferFinished))
+    served.settle()
+    row = Transfer.objects.get()
+    assert (row.outcome, row.done) == ("complete", len(DATA))
+    assert len(served.events.of(TransferStarted)) == 1
+
+
+def test_two_that_send_the_same_do_not_take_it_from_each_other_for_ever(
+    served: Served, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = sending(served, source), sending(served, source)
+    send_body, reached, taken = Client.send_body, threading.Event(), threading.Event()
+
+    def slowly(self: Client, source: Readable, length: int, sent: Callable[[memoryview], None]) -> Fields:
+        monkeypatch.setattr(Client, "send_body", send_body)
+        reached.set()
+        assert taken.wait(10)
+        return send_body(self, source, length, sent)
+
+    monkeypatch.setattr(Client, "send_body", slowly)
+    ends: list[object] = []
+
+    def run_first() -> None:
+        try:
+            ends.append(first.run(nothing))
+        except SendError as error:
+            ends.append(str(error))
+
+    thread = threading.Thread(target=run_first)
+    thread.start()
+    assert reached.wait(10)
+    second._memory.keep(first._memory.upload or "")
+    assert second.run(nothing) == "big.iso"
+    taken.set()
+    thread.join()
+    assert ends == [f"Somebody else goes on with the upload of {source}, perhaps the same command."]
+    assert (served.folder / "big.iso").read_bytes() == DATA
 
 
 @pytest.mark.parametrize("seed", range(3))
