@@ -12,7 +12,7 @@ import pytest
 from fileserver import claims as claims_module
 from fileserver.events import TransferFinished, TransferStarted
 from fileserver.partials import Upload
-from fileserver.storage import Entry, OpenFile
+from fileserver.storage import OpenFile
 from tests.servers import Peer, Running, numbered_bytes, request, run_server, sha256, wait_until
 
 DATA = numbered_bytes(3_000_000)
@@ -181,24 +181,24 @@ def test_of_many_that_take_over_at_once_one_has_it_in_the_end(
 
 
 class Held:
-    """Uploads are published as soon as ``go`` is set."""
+    """A method of uploads whose thread waits in it for ``go``; ``reached`` says that one does."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         self.reached, self.go = threading.Event(), threading.Event()
-        publish = Upload.publish
+        method = getattr(Upload, name)
 
-        def held(upload: Upload, *decided: Any) -> Entry:
+        def held(upload: Upload, *arguments: Any) -> Any:
             self.reached.set()
             assert self.go.wait(10)
-            return publish(upload, *decided)
+            return method(upload, *arguments)
 
-        monkeypatch.setattr(Upload, "publish", held)
+        monkeypatch.setattr(Upload, name, held)
 
 
 def test_one_that_is_being_published_is_published_and_the_newcomer_hears_its_end(
     running: Running, tmp_path: Path, old: Peer, new: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = Held(monkeypatch)
+    held = Held(monkeypatch, "publish")
     upload = begin(old, len(DATA), length=len(DATA))
     assert held.reached.wait(5)
     new.send(request("PUT", name="a", size=len(DATA), upload=upload, offset=len(DATA)))
@@ -214,7 +214,7 @@ def test_one_that_takes_long_to_publish_is_busy_meanwhile(
     running: Running, tmp_path: Path, old: Peer, new: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claims_module, "TAKE_OVER_SECONDS", 0.05)
-    held = Held(monkeypatch)
+    held = Held(monkeypatch, "publish")
     upload = begin(old, len(DATA))
     assert held.reached.wait(5)
     line = request("PUT", name="a", size=len(DATA), upload=upload, offset=len(DATA))
@@ -228,20 +228,12 @@ def test_a_writer_that_is_stuck_in_the_disk_keeps_it_until_it_lets_go(
     running: Running, tmp_path: Path, old: Peer, new: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claims_module, "TAKE_OVER_SECONDS", 0.05)
-    stuck, go, write = threading.Event(), threading.Event(), Upload.write
-
-    def slowly(upload: Upload, data: memoryview) -> None:
-        stuck.set()
-        assert go.wait(10)
-        write(upload, data)
-
-    upload = begin(old)
-    monkeypatch.setattr(Upload, "write", slowly)
+    upload, held = begin(old), Held(monkeypatch, "write")
     old.send(DATA[:1000])
-    assert stuck.wait(5)
+    assert held.reached.wait(5)
     line = request("PUT", name="a", size=len(DATA), upload=upload)
     assert new.refusal(line)["code"] == "busy"
-    go.set()
+    held.go.set()
     assert old.err()["code"] == "busy"
     wait_until(lambda: upload not in running.server._partials._claims)
     with running.peer() as newest:
@@ -286,23 +278,15 @@ def test_a_line_that_reads_what_it_has_again_after_a_restart_is_taken_over_too(
 def test_one_that_is_cancelled_while_somebody_takes_over_leaves_nothing(
     running: Running, tmp_path: Path, old: Peer, new: Peer, verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stuck, go, write = threading.Event(), threading.Event(), Upload.write
-
-    def slowly(upload: Upload, data: memoryview) -> None:
-        stuck.set()
-        assert go.wait(10)
-        write(upload, data)
-
-    upload = begin(old)
-    monkeypatch.setattr(Upload, "write", slowly)
+    upload, held = begin(old), Held(monkeypatch, "write")
     old.send(DATA[:1000])
-    assert stuck.wait(5)
+    assert held.reached.wait(5)
     new.send(request("PUT", name="a", size=len(DATA), upload=upload))
     claim = running.server._partials._claims._held[upload]
     wait_until(lambda: claim._is_wanted)
     with running.peer() as third:
         third.ask(verb, **({"id": 1} if verb == "CANCEL" else {"upload": upload}))
-    go.set()
+    held.go.set()
     assert new.err()["code"] == "not-found"
     ending = running.events.wait_for_kind(TransferFinished)
     assert ending.outcome == "cancelled"
