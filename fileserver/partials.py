@@ -16,6 +16,7 @@ import re
 import secrets
 import shutil
 import stat
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -24,9 +25,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fileserver import disk
-from fileserver.names import BadName, check_portable, numbered, shown
+from fileserver.names import BadName, check_portable, composed, free_names, numbered, shown
+from fileserver.openfile import Entry, OpenFile, entry_of, has_same_content
+from fileserver.place import Place, refuse
 from fileserver.protocol import ErrorReply
-from fileserver.storage import PARTIALS, Entry, OpenFile, Place, Storage, entry_of, refuse
+from fileserver.storage import PARTIALS, Storage
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,7 @@ _APPEND = os.O_RDWR | os.O_APPEND | _SAFE | getattr(os, "O_BINARY", 0) | getattr
 _ID = re.compile(r"[0-9a-f]{32}")
 _DESCRIPTION = ".json"
 _DRAFT = ".draft"
+_FEW_NUMBERS = 4  # that are tried before the whole folder is read for the first free one
 _MOST_NUMBERS = 10_000
 _HASHES_KEPT = 1000
 _RETRIES = 50
@@ -184,11 +188,28 @@ class Partials:
         with self._lock:
             if upload.id in self._given_up:
                 raise ErrorReply("not-found", f"The upload of {shown(upload.name)} was given up.")
-        for name in _candidates(upload.name, exists):
+        for name in self._candidates(upload.name, exists):
             with contextlib.suppress(FileExistsError):
                 self._publish_as(upload, name, exists)
                 return name
         raise ErrorReply("exists", f"There is a file {shown(upload.name)} already.")
+
+    def _candidates(self, name: str, exists: str) -> Iterator[str]:
+        """Names to try, one after another: another upload may be quicker to take one."""
+        # A file of that name in Unicode's other form is the same to people: it takes the name too.
+        name = self._storage.real_name(name)
+        yield name
+        if exists != "rename":
+            return
+        folder, slash, last = name.rpartition("/")
+        name = folder + slash + composed(last)
+        yield from (numbered(name, number) for number in range(1, _FEW_NUMBERS))
+        yield from free_names(name, self._names_beside(folder), _MOST_NUMBERS, _FEW_NUMBERS)
+
+    def _names_beside(self, folder: str) -> set[str]:
+        with contextlib.suppress(OSError), self._storage.folder(folder.split("/") if folder else []) as place:
+            return set(map(composed, self._storage.names_in(place)))
+        return set()  # gone meanwhile, which whoever takes a name there is told
 
     def _publish_as(self, upload: "Upload", name: str, exists: str) -> None:
         # A folder that a delete has emptied is removed between our mkdir and our rename: once more.
@@ -232,7 +253,7 @@ class Partials:
     def _require_free(self, name: str, exists: str) -> None:
         """Refuse at the start what the rename at the end would refuse."""
         try:
-            with self._storage.at(name) as place:
+            with self._storage.at(self._storage.real_name(name)) as place:
                 _require_replaceable(place, name, exists)
         except FileExistsError:
             if exists == "fail":
@@ -360,13 +381,24 @@ class Upload:
         try:
             os.fsync(self._fd)
             found = os.fstat(self._fd)
-            self._close_file()  # Windows renames no open file
+            if sys.platform == "win32":
+                self._close_file()  # no open file is renamed there
         except OSError as error:
             refuse(error, self.name)
-        entry = entry_of(self._partials.publish(self, exists), found)
+        name = self._partials.publish(self, exists)
+        entry = entry_of(name, self._renamed(found))
+        self._close_file()
         self._is_over = True
         self._partials._storage.remember_hash(entry.name, entry.etag, self.sha256)
         return entry
+
+    def _renamed(self, before: os.stat_result) -> os.stat_result:
+        """How the file is now: its new name is a change too, so it has another etag than a moment ago."""
+        if self._fd < 0:
+            return before
+        now = os.fstat(self._fd)
+        # Somebody may have written to it since. Then our hash is of a state that no file has any more.
+        return now if has_same_content(before, now) else before
 
     def discard(self) -> None:
         self._close_file()
@@ -387,13 +419,6 @@ class Upload:
 
 
 # --- steps on the disk
-
-
-def _candidates(name: str, exists: str) -> Iterator[str]:
-    yield name
-    if exists == "rename":
-        for number in range(1, _MOST_NUMBERS):
-            yield numbered(name, number)
 
 
 def _write_description(folder: Place, upload_id: str, description: Description) -> None:

@@ -190,7 +190,7 @@ class TestByHand:
     ) -> None:
         entries = Storage.entries
 
-        def broken(*args: Any) -> Any:
+        def broken(*args: Any, **asked: Any) -> Any:
             raise OSError("the disk is away")
 
         monkeypatch.setattr(Storage, "entries", broken)
@@ -313,8 +313,8 @@ class TestManyFiles:
         entries = Storage.entries
         looking, go = threading.Event(), threading.Event()
 
-        def held_up(self: Storage) -> Any:
-            for entry in entries(self):
+        def held_up(self: Storage, **asked: Any) -> Any:
+            for entry in entries(self, **asked):
                 looking.set()
                 assert go.wait(10)
                 yield entry
@@ -376,8 +376,8 @@ class TestManyFiles:
             catalogue._look()
             entries = catalogue._storage.entries
 
-            def stopping() -> Any:
-                for entry in entries():
+            def stopping(**asked: Any) -> Any:
+                for entry in entries(**asked):
                     seen.append(entry.name)
                     if len(seen) == 15:
                         catalogue._stopping.set()
@@ -473,6 +473,7 @@ class TestRollback:
 
         monkeypatch.setattr(recorder_module._Batch, "_write_progress", full)
         with cataloguing(folder) as (catalogue, recorder):
+            catalogue._purge_due = float("inf")
             submit = recorder.submit
             monkeypatch.setattr(recorder, "submit", lambda *job: (submitted.append(job), submit(*job)))
             catalogue._look()
@@ -501,10 +502,10 @@ class TestRollback:
             catalogue = Catalogue(storage, recorder, lambda count: None)
             look = catalogue._storage.entries
 
-            def entries_while_stopping() -> Any:
+            def entries_while_stopping(**asked: Any) -> Any:
                 catalogue._stopping.set()
                 catalogue._written.set()
-                return look()
+                return look(**asked)
 
             catalogue._storage.entries = entries_while_stopping  # type: ignore[method-assign,assignment]
             looking = threading.Thread(target=catalogue._look)

@@ -23,7 +23,7 @@ from files_app.management.commands import start
 from files_app.management.commands.runfileserver import Ending, ends_on_signal, pace_of
 from files_app.management.commands.watch import Board
 from files_app.models import Transfer
-from fileserver import storage as storage_module
+from fileserver import root as root_module
 from fileserver.client import Client, Incomplete, Readable
 from fileserver.events import TransferStarted
 from fileserver.pacing import SLOW_MOTION, Pace
@@ -700,7 +700,7 @@ class TestRunFileServer:
         def refuse(path: Any) -> Any:
             raise error
 
-        monkeypatch.setattr(storage_module.os, "scandir", refuse)
+        monkeypatch.setattr(root_module.os, "scandir", refuse)
         with pytest.raises(CommandError) as failure:
             self.run("--files", str(folder))
         assert words in str(failure.value)

@@ -105,6 +105,7 @@ class TestFiles:
             "content_type": "x/y",
             "added_at": NOW,
             "added_by": "somebody",
+            "gone_at": None,
         }
         File.objects.upsert([File(name=name, **facts) for name in ("it's 100% %s.txt", "new 🎉.txt")])
         rows = {row.pop("name"): row for row in File.objects.values()}

@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote
 
 import pytest
 
-from fileserver.names import BadName, check_portable
+from fileserver.names import BadName, check_portable, composed
 from tests.files_app.conftest import Served, serving
 from tests.files_app.site import Answer, ask, run
 
@@ -116,14 +116,15 @@ def stored_name(answer: Answer) -> str:
 async def fault_of(send: Send, served: Served, name: str, content: bytes) -> str:
     """What is wrong with how the site treats this name; empty if nothing is."""
     answer = await send(name, content)
+    stored = composed(name)  # found by either form
     try:
-        check_portable(name)
+        check_portable(stored)
     except BadName as error:
         right = (answer.status, answer.text) == (400, f"{error}\n")
         return "" if right else f"{name!r}: {answer.status} {answer.text!r} in place of {error}"
-    if answer.status != 201 or stored_name(answer) != name:
+    if answer.status != 201 or stored_name(answer) != stored:
         return f"{name!r}: {answer.status} {answer.text!r}"
-    if (served.folder / name).read_bytes() != content:
+    if (served.folder / stored).read_bytes() != content:
         return f"{name!r}: the file has another content"
     if send is tus:  # it is one file, however it came
         return ""

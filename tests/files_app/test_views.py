@@ -353,7 +353,7 @@ class TestUpload:
     def test_another_word_for_what_to_do_is_400(self, served: Served) -> None:
         assert fetch("PUT", "/files/a.txt?exists=overwrite", body=b"x").status == 400
 
-    @pytest.mark.parametrize("url", ["/files/con", "/files/a:b", "/files/a.", "/files/e%CC%81.txt"])
+    @pytest.mark.parametrize("url", ["/files/con", "/files/a:b", "/files/a."])
     def test_a_name_that_not_every_system_can_keep_is_400(self, served: Served, url: str) -> None:
         answer = fetch("PUT", url, body=b"x")
         assert answer.status == 400

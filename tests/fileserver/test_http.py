@@ -445,7 +445,7 @@ def test_what_is_no_file_is_not_found(peer: Peer, tmp_path: Path, name: str) -> 
 
 def test_each_code_that_a_download_can_be_refused_with_has_its_status() -> None:
     codes = {"bad-name", "bad-request", "denied", "not-found", "not-a-file", "timeout", "too-long"}
-    assert set(STATUSES) == codes | {"shutting-down"}
+    assert set(STATUSES) == codes | {"shutting-down", "unavailable"}
 
 
 # --- pace, cancel, cut
@@ -570,7 +570,7 @@ def test_a_small_file_that_changes_while_it_is_read_never_looks_whole(
     running: Running, peer: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     (tmp_path / "a").write_bytes(bytes(size))
-    monkeypatch.setattr("fileserver.storage.OpenFile.has_changed", lambda file: True)
+    monkeypatch.setattr("fileserver.openfile.OpenFile.has_changed", lambda file: True)
     assert start(running, peer) == size
     is_broken_off(peer, size)
     ending = running.events.ending(1)

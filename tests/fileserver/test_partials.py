@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from fileserver import disk
 from fileserver import partials as module
 from fileserver.partials import Partials, State, Upload
+from fileserver.place import HAS_DIR_FD
 from fileserver.protocol import ErrorReply
-from fileserver.storage import HAS_DIR_FD, PARTIALS, Storage
+from fileserver.storage import PARTIALS, Storage
 from tests.servers import numbered_bytes, sha256
 
 needs_links = pytest.mark.skipif(sys.platform == "win32", reason="Windows lets few people make links")
@@ -703,7 +704,7 @@ def test_file_description_and_folders_are_flushed_before_a_file_counts_as_publis
     before, after = steps[: steps.index("rename")], steps[steps.index("rename") + 1 :]
     assert (storage.root / "w" / "a").stat().st_ino in before
     assert (storage.root / PARTIALS / f"{upload.id}.json").stat().st_ino in before
-    if storage._root_fd is not None:
+    if storage._root.fd is not None:
         assert storage.root.stat().st_ino in before
         assert {(storage.root / "w").stat().st_ino, (storage.root / PARTIALS).stat().st_ino} <= set(after)
 

@@ -17,11 +17,12 @@ from fileserver import disk
 from fileserver import session as session_module
 from fileserver.connection import PeerGone, Stalled
 from fileserver.events import TransferFinished, TransferStarted
+from fileserver.openfile import OpenFile
 from fileserver.pacing import Pace
 from fileserver.protocol import ErrorReply
 from fileserver.registry import Stopped
 from fileserver.service import GUEST, Grant, Limits
-from fileserver.storage import PARTIALS, OpenFile
+from fileserver.storage import PARTIALS
 from fileserver.transfer import SMALL, WINDOW, FileChanged, ending_of
 from tests.servers import Peer, Running, numbered_bytes, request, run_server, sha256, wait_until
 
