@@ -71,12 +71,13 @@ class Listing:
 
     def _children(self, folder: str, wanted: Wanted) -> list[str]:
         try:
-            with self._opened(folder) as place, os.scandir(place.scannable()) as found:
+            with self._opened(folder) as place, place.scan() as found:
                 keys = [folder + key for child in found if (key := _key_of(child))]
         except OSError as error:
             self._miss(folder, error, wanted)
             return []
-        self._named.discard(folder)  # should it be away once more, that is worth another line
+        if all(map(_is_folder, keys)):  # else it has to be looked into as well
+            self._named.discard(folder)  # should it be away once more, that is worth another line
         return keys
 
     def _files(self, folder: str, names: Iterable[str], wanted: Wanted) -> Generator[Entry]:
@@ -95,6 +96,7 @@ class Listing:
                         self._miss(name, error, wanted)
                         continue
                     yield entry
+            self._named.discard(folder)
         except OSError as error:
             self._miss(folder, error, wanted)
 

@@ -94,6 +94,7 @@ class Partials:
             check_portable(name)
         except BadName as error:
             raise ErrorReply("bad-name", str(error)) from None
+        self._storage.require()
         self._require_free(name, exists)
         self._require_room(name, size)
         upload_id = secrets.token_hex(16)
@@ -303,6 +304,7 @@ class Partials:
         except FileExistsError:
             raise
         except OSError as error:
+            self._storage.require()  # while the folder is away, no upload in it is lost
             if isinstance(error, FileNotFoundError) and not make:
                 raise ErrorReply("not-found", f"There is no upload {upload_id}.") from None
             refuse(error, name)

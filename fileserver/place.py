@@ -1,9 +1,11 @@
 """Where a name leads on the disk, and what the disk's errors mean in the protocol."""
 
+import contextlib
 import errno
 import logging
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -35,9 +37,21 @@ class Place:
         """The path of ``name`` in this folder, seen from its ``dir_fd``."""
         return os.path.join(self.path, name)
 
-    def scannable(self) -> int | str:
-        """What ``os.scandir`` and ``os.listdir`` take for this folder."""
-        return self.path if self.dir_fd is None else self.dir_fd
+    @contextlib.contextmanager
+    def scan(self) -> Iterator[Iterator["os.DirEntry[str]"]]:
+        """What is in this folder."""
+        if self.dir_fd is None:
+            with os.scandir(self.path) as found:
+                yield found
+            return
+        # By a descriptor of its own: copies of one share how far they have read, so of two threads that read
+        # the served folder each would miss what the other gets.
+        fd = os.open(self.path or ".", READ_FOLDER, dir_fd=self.dir_fd)
+        try:
+            with os.scandir(fd) as found:
+                yield found
+        finally:
+            os.close(fd)
 
     def sync_folder(self) -> None:
         if self.dir_fd is not None:

@@ -62,10 +62,14 @@ class Storage:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def require(self) -> None:
+        """Raise ``unavailable`` if the folder cannot be read now."""
+        self._root.require()
+
     def fault(self) -> str:
         """A sentence that says why the folder cannot be read now; empty if it can."""
         try:
-            self._root.require()
+            self.require()
         except ErrorReply as error:
             return error.message
         return ""
@@ -104,8 +108,8 @@ class Storage:
         if self._root.fd is None or not self._is_quick or not is_safe(name):
             return None
         begun = time.monotonic()
+        self._root.refresh(begun)
         if begun >= self._regular_until:
-            self._root.refresh(begun)
             self._regular, self._regular_until = set(), begun + _LOOK_SECONDS
         if name not in self._regular:
             if not pagecache.is_regular(self._root.fd, name):
@@ -206,15 +210,19 @@ class Storage:
 
     @staticmethod
     def names_in(place: Place) -> list[str]:
-        return os.listdir(place.scannable())
+        with place.scan() as found:
+            return [child.name for child in found]
 
     # --- Unicode's two forms
 
     def _in_either_form(self, name: str, look: Callable[[str], T]) -> T:
         """``look`` at the file of exactly that name, else at that of the same name in the other form."""
+        generation = self._root.generation
         try:
             return look(name)
         except ErrorReply as error:
+            if error.code == "unavailable" and self._root.generation != generation:
+                return self._in_either_form(name, look)  # in the folder that has come in the place of ours
             if error.code not in _MISSED or (real := self.real_name(name)) == name:
                 raise
         return look(real)

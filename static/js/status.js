@@ -21,7 +21,7 @@ export class Status {
     setText(byId("address"), message.address);
     if (!message.online) return this.#offline(message);
     this.#state("online");
-    this.#banner("");
+    this.#banner(message.status.folder_error ?? ""); // online, but without its files: the list below is what was known
     const { clients, max_clients: most, send_rate: sending, receive_rate: receiving } = message.status;
     setText(byId("clients"), `${count(clients)} of ${count(most)}`);
     setText(byId("send-rate"), rate(sending));

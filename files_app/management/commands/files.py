@@ -5,7 +5,7 @@ import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.template.defaultfilters import filesizeformat
 from rich.table import Table
 from rich.text import Text
@@ -24,8 +24,16 @@ class Command(BaseCommand):
         add_server_address(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        unread: list[int] = []
         with file_server(options) as client:
-            entries = list(client.files(options["prefix"]))
+            entries = list(client.files(options["prefix"], unread.append))
+        self._show(entries)
+        if unread:
+            raise CommandError(
+                "These are not all files: the server cannot read a part of its folder. Its log says which."
+            )
+
+    def _show(self, entries: list[dict[str, Any]]) -> None:
         if not console.is_terminal:  # for other programs: bytes, Unix time, name
             try:
                 for entry in entries:
