@@ -204,7 +204,8 @@ class Partials:
             return
         folder, slash, last = name.rpartition("/")
         name = folder + slash + composed(last)
-        yield from (numbered(name, number) for number in range(1, _FEW_NUMBERS))
+        few = (numbered(name, number) for number in range(1, _FEW_NUMBERS))
+        yield from map(self._storage.real_name, few)
         yield from free_names(name, self._names_beside(folder), _MOST_NUMBERS, _FEW_NUMBERS)
 
     def _names_beside(self, folder: str) -> set[str]:

@@ -577,6 +577,22 @@ def test_a_small_file_that_changes_while_it_is_read_never_looks_whole(
     assert (ending.outcome, ending.error, ending.done) == ("failed", "changed", size - 1)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no moment of the last change")
+def test_a_file_whose_time_is_put_back_after_a_write_never_looks_whole(
+    running: Running, peer: Peer, tmp_path: Path
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(bytes(5000))
+    assert start(running, peer, "/get/slow/a") == 5000
+    peer.read(1000)
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.write(b"mixed")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    is_broken_off(peer, 4000)
+    assert running.events.ending(1).error == "changed"
+
+
 def test_a_paced_file_that_changes_never_looks_whole(running: Running, peer: Peer, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(5000))
     assert start(running, peer, "/get/slow/a") == 5000

@@ -539,6 +539,66 @@ def test_a_tree_as_deep_as_a_name_can_be_is_listed(storage: Storage) -> None:
     assert found == [deepest]
 
 
+# --- Unicode's two forms
+
+NFC, NFD = "caf\u00e9/\u00fc.txt", "cafe\u0301/u\u0308.txt"
+MIXED = "cafe\u0301/\u00fc.txt"
+needs_both_forms = pytest.mark.skipif(sys.platform == "darwin", reason="its disks take both forms for one")
+
+
+def lay(storage: Storage, name: str, data: bytes = b"by hand") -> None:
+    """A file under exactly this name, as somebody else's program makes one."""
+    path = storage.root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+@needs_both_forms
+@pytest.mark.parametrize("kept", [NFC, NFD, MIXED])
+@pytest.mark.parametrize("asked", [NFC, NFD, MIXED])
+def test_a_name_is_found_in_whichever_form_and_answers_with_that_of_the_disk(
+    storage: Storage, kept: str, asked: str
+) -> None:
+    lay(storage, kept)
+    assert names(storage) == [kept]
+    with storage.open(asked) as file:
+        assert (file.name, file.read_at(0, 10)) == (kept, b"by hand")
+    entry = storage.stat(asked)
+    storage.remember_hash(kept, entry.etag, "f" * 64)
+    assert (entry.name, storage.sha256_of(storage.stat(asked))) == (kept, "f" * 64)
+    assert storage.delete(asked) == kept
+    assert names(storage) == []
+    for method in (storage.open, storage.stat, storage.delete):
+        assert code_of(lambda: method(asked)) == "not-found"  # noqa: B023
+
+
+@needs_both_forms
+def test_of_two_files_whose_names_look_the_same_each_is_found_by_its_own(storage: Storage) -> None:
+    lay(storage, NFC, b"composed")
+    lay(storage, NFD, b"decomposed")
+    assert names(storage) == sorted([NFC, NFD])
+    assert (content(storage, NFC), content(storage, NFD)) == (b"composed", b"decomposed")
+    storage.delete(NFD)
+    assert (content(storage, NFC), content(storage, NFD)) == (b"composed", b"composed")
+
+
+@needs_both_forms
+def test_a_name_too_long_in_one_form_is_found_by_it_in_the_other(storage: Storage) -> None:
+    lay(storage, "\u00e9" * 127)
+    assert content(storage, "e\u0301" * 127) == b"by hand"
+    assert code_of(lambda: storage.stat("e\u0301" * 126 + "x")) in ("not-found", "bad-name")
+
+
+@needs_links
+@pytest.mark.parametrize(
+    "name", ["../u\u0308", "u\u0308/../../secret.txt", ".u\u0308", "u\u0308\n", "li\u0301nk/secret.txt"]
+)
+def test_another_form_leads_no_further_than_the_name_itself(storage: Storage, name: str) -> None:
+    (storage.root / "l\u00ednk").symlink_to(storage.root.parent)
+    for method in (storage.open, storage.stat, storage.delete):
+        assert code_of(lambda: method(name)) in ("bad-name", "not-found")  # noqa: B023
+
+
 # --- deleting
 
 
