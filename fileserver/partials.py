@@ -25,11 +25,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fileserver import disk
-from fileserver.names import BadName, check_portable, composed, free_names, numbered, shown
+from fileserver.names import BadName, check_portable, shown
 from fileserver.openfile import Entry, OpenFile, entry_of, has_same_content
 from fileserver.place import Place, refuse
 from fileserver.protocol import ErrorReply
 from fileserver.storage import PARTIALS, Storage
+from fileserver.taken import candidates, require_free, require_replaceable
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +43,6 @@ _APPEND = os.O_RDWR | os.O_APPEND | _SAFE | getattr(os, "O_BINARY", 0) | getattr
 _ID = re.compile(r"[0-9a-f]{32}")
 _DESCRIPTION = ".json"
 _DRAFT = ".draft"
-_FEW_NUMBERS = 4  # that are tried before the whole folder is read for the first free one
-_MOST_NUMBERS = 10_000
 _HASHES_KEPT = 1000
 _RETRIES = 50
 _WRITE_OUT = 64 << 20  # bytes after which the disk is told to begin with them
@@ -95,7 +94,7 @@ class Partials:
         except BadName as error:
             raise ErrorReply("bad-name", str(error)) from None
         self._storage.require()
-        self._require_free(name, exists)
+        require_free(self._storage, name, exists)
         self._require_room(name, size)
         upload_id = secrets.token_hex(16)
         description = Description(name, size, exists, sha256)
@@ -189,36 +188,18 @@ class Partials:
         with self._lock:
             if upload.id in self._given_up:
                 raise ErrorReply("not-found", f"The upload of {shown(upload.name)} was given up.")
-        for name in self._candidates(upload.name, exists):
+        for name in candidates(self._storage, upload.name, exists):
             with contextlib.suppress(FileExistsError):
                 self._publish_as(upload, name, exists)
                 return name
         raise ErrorReply("exists", f"There is a file {shown(upload.name)} already.")
-
-    def _candidates(self, name: str, exists: str) -> Iterator[str]:
-        """Names to try, one after another: another upload may be quicker to take one."""
-        # A file of that name in Unicode's other form is the same to people: it takes the name too.
-        name = self._storage.real_name(name)
-        yield name
-        if exists != "rename":
-            return
-        folder, slash, last = name.rpartition("/")
-        name = folder + slash + composed(last)
-        few = (numbered(name, number) for number in range(1, _FEW_NUMBERS))
-        yield from map(self._storage.real_name, few)
-        yield from free_names(name, self._names_beside(folder), _MOST_NUMBERS, _FEW_NUMBERS)
-
-    def _names_beside(self, folder: str) -> set[str]:
-        with contextlib.suppress(OSError), self._storage.folder(folder.split("/") if folder else []) as place:
-            return set(map(composed, self._storage.names_in(place)))
-        return set()  # gone meanwhile, which whoever takes a name there is told
 
     def _publish_as(self, upload: "Upload", name: str, exists: str) -> None:
         # A folder that a delete has emptied is removed between our mkdir and our rename: once more.
         for attempt in range(_RETRIES):
             try:
                 with self._storage.at(name, make=True) as place, self._folder() as folder:
-                    _require_replaceable(place, name, exists)
+                    require_replaceable(place, name, exists)
                     partial = Place(folder.dir_fd, folder.child(upload.id))
                     partial.lstat()
                     # From here on a description without its bytes means: published, under this name.
@@ -251,21 +232,6 @@ class Partials:
         free = shutil.disk_usage(self._storage.root).free
         if size > free:
             raise ErrorReply("no-space", f"{shown(name)} needs {size} bytes, but only {free} are free.")
-
-    def _require_free(self, name: str, exists: str) -> None:
-        """Refuse at the start what the rename at the end would refuse."""
-        try:
-            with self._storage.at(self._storage.real_name(name)) as place:
-                _require_replaceable(place, name, exists)
-        except FileExistsError:
-            if exists == "fail":
-                raise ErrorReply("exists", f"There is a file {shown(name)} already.") from None
-        except ErrorReply as error:
-            if error.code != "not-found":
-                raise
-            if not isinstance(error.__cause__, FileNotFoundError):
-                message = f"{shown(name)} cannot be made: a part of its path is a file or a link."
-                raise ErrorReply("not-a-file", message) from None
 
     @contextlib.contextmanager
     def _claimed(self, upload_id: str) -> Iterator[None]:
@@ -475,15 +441,3 @@ def _remove(folder: Place, *names: str) -> None:
     for name in sorted(names, key=lambda name: not name.endswith(_DESCRIPTION)):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(folder.child(name), dir_fd=folder.dir_fd)
-
-
-def _require_replaceable(place: Place, name: str, exists: str) -> None:
-    """Raise ``FileExistsError`` if the name is taken and must not be, ``not-a-file`` if it is no file's."""
-    try:
-        found = place.lstat()
-    except FileNotFoundError:
-        return
-    if exists != "replace":
-        raise FileExistsError(errno.EEXIST, "taken", name)
-    if not stat.S_ISREG(found.st_mode):
-        raise ErrorReply("not-a-file", f"{shown(name)} is there already and is not a regular file.")

@@ -31,6 +31,7 @@ _ORDER = [
     "root",
     "listing",
     "storage",
+    "taken",
     "disk",
     "partials",
     "connection",
