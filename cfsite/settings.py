@@ -36,6 +36,9 @@ MAX_CLIENTS = env.int("MAX_CLIENTS", 1000)
 MAX_CLIENTS_PER_ADDRESS = env.int("MAX_CLIENTS_PER_ADDRESS", 0)
 MAX_UPLOAD_SIZE = env.int("MAX_UPLOAD_SIZE", 0)  # bytes; 0: as much as the disk takes
 PARTIAL_UPLOAD_HOURS = env.float("PARTIAL_UPLOAD_HOURS", 24.0)  # that a broken upload can be gone on with
+GONE_FILE_DAYS = env.float("GONE_FILE_DAYS", 30.0)  # that what is known of a vanished file is kept
+if not 0 <= GONE_FILE_DAYS <= 36_500:
+    raise ImproperlyConfigured("GONE_FILE_DAYS: it must be a number of days from 0 to 36500.")
 STRAIGHT_DOWNLOADS = env.bool("STRAIGHT_DOWNLOADS", True)  # browsers that reach its port fetch from there
 SERVER_PUBLIC_URL = env.str("SERVER_PUBLIC_URL", "")  # empty: the host of the page, and SERVER_PORT
 

@@ -40,7 +40,8 @@ class FileAdmin(ReadOnlyAdmin):
     list_filter = ("content_type", "mtime")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[File]:
-        return File.objects.with_downloads()
+        files: QuerySet[File] = File.objects.with_downloads()
+        return files
 
     @admin.display(description="size", ordering="size")
     def nice_size(self, file: File) -> str:

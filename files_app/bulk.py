@@ -5,7 +5,7 @@ is first served, and when transfers end by the thousand.
 
 import functools
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
@@ -16,12 +16,20 @@ MOST_ROWS = 512  # in one statement
 Row = Sequence[Any]  # values in the order of the columns
 
 
-def upsert(model: type[models.Model], columns: Sequence[str], rows: Sequence[Row], unique: str) -> None:
-    """Insert ``rows``, or write them over those that have the same ``unique`` column."""
+def upsert(
+    model: type[models.Model],
+    columns: Sequence[str],
+    rows: Sequence[Row],
+    unique: str,
+    kept: Container[str] = (),
+) -> None:
+    """Insert ``rows``, or write them over those that have the same ``unique`` column, but for what is
+    ``kept`` of these."""
     quote = connection.ops.quote_name
     sql = f"{_insert_into(model, columns)} VALUES {_places(len(columns))} "
     sql += f"ON CONFLICT ({quote(unique)}) DO UPDATE SET "
-    sql += ", ".join(f"{quote(column)} = excluded.{quote(column)}" for column in columns)
+    written = [quote(column) for column in columns if column not in kept]
+    sql += ", ".join(f"{column} = excluded.{column}" for column in written)
     with connection.cursor() as cursor:
         cursor.executemany(sql, [_adapted(row) for row in rows])
 

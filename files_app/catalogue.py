@@ -2,6 +2,9 @@
 
 What clients of the file server do arrives as events; what somebody copies into the folder by hand is found by
 looking at it every few seconds. All writes go through the recorder's thread, so the rows have one writer.
+
+A folder that cannot be read is not an empty one: what was not seen stays as it is. A file that is seen to be
+missing is marked as gone, and comes back with all that was known of it.
 """
 
 import logging
@@ -10,15 +13,19 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
 from functools import partial
 
+from django.conf import settings
 from django.db import connections, transaction
+from django.utils import timezone
 
-from files_app.models import File, moment
+from files_app.models import ADDED, File, moment
 from files_app.recorder import Recorder
 from fileserver.events import FileDeleted, FileHashed, FilePublished
+from fileserver.openfile import Entry, is_older_form
 from fileserver.protocol import ErrorReply
-from fileserver.storage import Entry, Storage
+from fileserver.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +34,8 @@ SHARE = 20  # a look that takes long is followed by a rest of so many times as l
 LOOK_BATCH = 500  # files between two rests of a look
 BREATH = 0.001  # seconds of such a rest, in which the threads that serve run undisturbed
 WRITE_BATCH = 900  # files in one transaction; some SQLites take 999 values in a statement
+PURGE_INTERVAL = 3600.0  # seconds between two looks for files that have been gone for long
+GONE = frozenset({"not-found", "not-a-file", "bad-name"})  # other refusals do not say that a file is gone
 
 
 class Catalogue:
@@ -42,6 +51,8 @@ class Catalogue:
         # name → etag, as the rows have it; changed in the recorder's thread only, and when they are committed
         self._known: dict[str, str] = {}
         self._counted = False
+        self._complaint = ""  # why the last look failed
+        self._purge_due = 0.0  # monotonic seconds
         self._written = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="Catalogue")
@@ -66,9 +77,20 @@ class Catalogue:
             begun = time.monotonic()
             try:
                 self._look()
+                self._complain("")
+            except ErrorReply as error:
+                self._complain(error.message)
             except Exception:  # the next look may go better; the files are served in any case
                 log.exception("the folder could not be compared with the catalogue")
             self._stopping.wait(max(INTERVAL, SHARE * (time.monotonic() - begun)))
+
+    def _complain(self, message: str) -> None:
+        """Say once what is wrong with the folder, and once that it is over."""
+        if message and message != self._complaint:
+            log.error("%s The catalogue keeps what it knows of its files.", message)
+        elif self._complaint and not message:
+            log.info("the folder can be read again")
+        self._complaint = message
 
     def _load(self) -> None:
         for name, etag, sha256 in File.objects.values_list("name", "etag", "sha256").iterator():
@@ -84,49 +106,74 @@ class Catalogue:
         if not batches and not self._counted:
             batches.append([])
         for batch in batches:
-            self._written.clear()
-            if self._stopping.is_set():  # set before stop ends the wait, so one of the two is seen
-                return
-            self._recorder.submit(partial(self._reconcile, batch, batch is batches[-1]), self._written.set)
-            self._written.wait()  # a look begun before the last one is committed would see the same again
+            self._have_written(partial(self._reconcile, batch, batch is batches[-1]))
+        if time.monotonic() >= self._purge_due:
+            self._purge_due = time.monotonic() + PURGE_INTERVAL
+            self._have_written(self._purge)
+
+    def _have_written(self, write: Callable[[], None]) -> None:
+        """Return when it is committed: a look begun before would see the same again."""
+        self._written.clear()
+        if not self._stopping.is_set():  # set before stop ends the wait, so one of the two is seen
+            self._recorder.submit(write, self._written.set)
+            self._written.wait()
 
     def _differing(self) -> list[str]:
         """The names of files that are new, changed or gone."""
-        left, differing = dict(self._known), []
-        with closing(self._storage.entries()) as entries:
+        left, differing, unread = dict(self._known), [], set[str]()
+        with closing(self._storage.entries(unread=unread.add)) as entries:
             for number, entry in enumerate(entries):
                 if left.pop(entry.name, None) != entry.etag:
                     differing.append(entry.name)
                 if number % LOOK_BATCH == 0 and self._stopping.wait(BREATH):
                     return []
-        return differing + list(left)
+        folders = tuple(key for key in unread if key.endswith("/"))
+        return differing + [name for name in left if name not in unread and not name.startswith(folders)]
 
     # --- in the recorder's thread
 
     def _reconcile(self, names: list[str], whole: bool) -> None:
         """Write how these files are now; ``whole`` if that makes all rows as the folder is."""
         # Both looked at once more: a client's event that was on the queue before may have settled it already.
-        rows = dict(File.objects.filter(name__in=names).values_list("name", "etag"))
+        rows = {row.name: row for row in File.rows.filter(name__in=names)}
         present, gone = [], []
         for name in names:
             try:
                 present.append(self._storage.stat(name))
-            except ErrorReply:
-                gone.append(name)
-        File.objects.filter(name__in=gone).delete()
-        File.objects.upsert([self._row(entry) for entry in present if rows.get(entry.name) != entry.etag])
+            except ErrorReply as error:
+                if error.code in GONE:
+                    gone.append(name)
+        File.rows.filter(name__in=gone, gone_at=None).update(gone_at=timezone.now())
+        written = [self._seen(entry, rows.get(entry.name)) for entry in present]
+        File.rows.upsert([row for row in written if row is not None], kept=ADDED)
         self._commit({entry.name: entry.etag for entry in present}, gone, whole)
+
+    def _seen(self, entry: Entry, known: File | None) -> File | None:
+        """The row that a file must have from now on; ``None`` if it has it already."""
+        if known is not None and known.etag == entry.etag and known.gone_at is None:
+            return None
+        row = self._row(entry)
+        if known is not None and (known.etag == entry.etag or is_older_form(known.etag, entry.etag)):
+            row.sha256 = known.sha256
+            if row.sha256:
+                self._storage.remember_hash(entry.name, entry.etag, row.sha256)
+        return row
 
     def _published(self, event: FilePublished) -> None:
         row = self._row(Entry(event.name, event.size, event.mtime, event.etag))
         row.sha256, row.added_by = event.sha256, event.user or ""
-        File.objects.upsert([row])
+        File.rows.upsert([row])
         self._commit({event.name: event.etag}, [])
 
     def _deleted(self, event: FileDeleted) -> None:
         log.info("%s deleted %s", event.client, event.name)
-        File.objects.filter(name=event.name).delete()
+        File.rows.filter(name=event.name).delete()
         self._commit({}, [event.name])
+
+    def _purge(self) -> None:
+        before = timezone.now() - timedelta(days=settings.GONE_FILE_DAYS)
+        if File.rows.purge(before, WRITE_BATCH) == WRITE_BATCH:
+            self._purge_due = 0.0  # there may be more: with the next look
 
     def _commit(self, present: dict[str, str], gone: list[str], whole: bool = False) -> None:
         """Know and tell once the rows are committed: a page that asked before would not see them yet."""

@@ -12,9 +12,13 @@ from django.urls import reverse
 from django.utils import timezone
 
 from files_app import bulk
+from fileserver.names import forms_of
 
 MOST_WORDS = 20  # of a search; SQLite refuses conditions that are nested too deeply
-COLUMNS = ("name", "size", "mtime", "etag", "sha256", "content_type", "added_at", "added_by")  # of a File
+COLUMNS = (  # of a File
+    *("name", "size", "mtime", "etag", "sha256", "content_type", "added_at", "added_by", "gone_at"),
+)
+ADDED = ("added_at", "added_by")  # of them, those that tell of the upload
 
 
 class FileQuerySet(models.QuerySet["File"]):
@@ -22,7 +26,7 @@ class FileQuerySet(models.QuerySet["File"]):
 
     def matching(self, text: str) -> "FileQuerySet":
         """Files whose name has every word of ``text`` in it."""
-        return self.filter(*(Q(name__icontains=word) for word in _words(text)))
+        return self.filter(*(_named(word) for word in _words(text)))
 
     def sorted_by(self, key: str) -> "FileQuerySet":
         """In the order of one of ``SORTS``; anything else is by name."""
@@ -31,10 +35,18 @@ class FileQuerySet(models.QuerySet["File"]):
         # Downwards is upwards reversed, names too: the same index, read from its other end, serves both.
         return self.order_by(key, "-name" if key.startswith("-") else "name")
 
-    def upsert(self, files: "list[File]") -> None:
-        """Insert these, or write them over the rows of their names."""
+    def upsert(self, files: "list[File]", kept: tuple[str, ...] = ()) -> None:
+        """Insert these, or write them over the rows of their names, but for the columns that are ``kept``."""
         rows = [[getattr(file, column) for column in COLUMNS] for file in files]
-        bulk.upsert(File, COLUMNS, rows, unique="name")
+        bulk.upsert(File, COLUMNS, rows, unique="name", kept=kept)
+
+    def purge(self, gone_before: datetime, most: int) -> int:
+        """Forget files that have been gone for long, ``most`` of them; how many they were."""
+        old = self.filter(gone_at__lt=gone_before).order_by().values_list("pk", flat=True)[:most]
+        keys = list(old)
+        if keys:
+            self.filter(pk__in=keys).delete()
+        return len(keys)
 
     def with_downloads(self) -> "FileQuerySet":
         """Each file with ``downloads``: how often it arrived somewhere to its end.
@@ -52,8 +64,20 @@ class FileQuerySet(models.QuerySet["File"]):
         return self.annotate(downloads=Coalesce(Subquery(complete), Value(0)))
 
 
+class FilesThatAreThere(models.Manager.from_queryset(FileQuerySet)):  # type: ignore[misc]
+    """What people and programs are shown: without the files that are gone."""
+
+    def get_queryset(self) -> FileQuerySet:
+        found: FileQuerySet = super().get_queryset()
+        return found.filter(gone_at=None)
+
+
 class File(models.Model):
-    """A file in the served folder, as the catalogue has last seen it."""
+    """A file in the served folder, as the catalogue has last seen it.
+
+    The row of one that has vanished by itself stays for some days (``GONE_FILE_DAYS``): a disk may have been
+    missing at a start, and all that is known of its files is to come back with them.
+    """
 
     name = models.CharField(max_length=1024, unique=True)
     size = models.BigIntegerField(help_text="bytes")
@@ -63,14 +87,21 @@ class File(models.Model):
     content_type = models.CharField(max_length=255)
     added_at = models.DateTimeField(default=timezone.now)
     added_by = models.CharField(max_length=150, blank=True)
+    gone_at = models.DateTimeField(
+        null=True, blank=True, help_text="since when it is not there; empty: it is"
+    )
 
-    objects = FileQuerySet.as_manager()
+    rows = FileQuerySet.as_manager()  # the first one is Django's own choice, as for what leads to a file
+    objects = FilesThatAreThere()
 
     class Meta:
         ordering = ["name"]
         indexes = [
-            models.Index(fields=["size", "name"]),
-            models.Index(fields=["mtime", "name"]),
+            # Of the files that are there, which is what is asked for. The last column is always empty: with
+            # it SQLite adds up all sizes from this index alone.
+            models.Index(fields=["size", "name", "gone_at"], condition=Q(gone_at=None), name="files_by_size"),
+            models.Index(fields=["mtime", "name"], condition=Q(gone_at=None), name="files_by_mtime"),
+            models.Index(fields=["gone_at"], condition=Q(gone_at__isnull=False), name="gone_files"),
         ]
 
     def __str__(self) -> str:
@@ -78,6 +109,14 @@ class File(models.Model):
 
     def get_absolute_url(self) -> str:
         return url_of(self.name)
+
+
+def _named(word: str) -> Q:
+    """Rows with ``word`` in their name, in whichever of Unicode's forms."""
+    found = Q()
+    for form in forms_of(word):
+        found |= Q(name__icontains=form)
+    return found
 
 
 def _words(text: str) -> list[str]:
@@ -135,10 +174,7 @@ class TransferQuerySet(models.QuerySet["Transfer"]):
     def matching(self, *, text: str = "", **exact: str) -> "TransferQuerySet":
         """By words in name, client, thread or user, and by those fields in ``exact`` that are not empty."""
         words = (
-            Q(name__icontains=word)
-            | Q(client__icontains=word)
-            | Q(thread__icontains=word)
-            | Q(user__icontains=word)
+            _named(word) | Q(client__icontains=word) | Q(thread__icontains=word) | Q(user__icontains=word)
             for word in _words(text)
         )
         return self.filter(*words, **{field: value for field, value in exact.items() if value})

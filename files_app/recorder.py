@@ -222,7 +222,7 @@ class _Batch:
     def _insert(self) -> None:
         """Rows of what began in this batch; what also ended in it is written once, with its ending."""
         names = {event.name for event in self._started + self._ended} | {w.record.name for w in self._whole}
-        self._files = dict(File.objects.filter(name__in=names).values_list("name", "pk")) if names else {}
+        self._files = dict(File.rows.filter(name__in=names).values_list("name", "pk")) if names else {}
         known = self._rows_of_uploads()
         endings = {event.id: event for event in self._ended}
         states: dict[int | str, Record] = {}  # of each row; all tries of an upload are one

@@ -38,6 +38,7 @@ HTTP_STATUS = {
     "busy": 503,
     "shutting-down": 503,
     "timeout": 503,
+    "unavailable": 503,
     "no-space": 507,
 }
 

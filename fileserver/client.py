@@ -121,13 +121,18 @@ class Client:
         # To go on with a long upload the server may have to read all that it has of it.
         return self._read_late_reply()
 
-    def files(self, prefix: str = "") -> Iterator[Fields]:
-        """All files, page by page, as ``{"name", "size", "mtime"}``."""
+    def files(self, prefix: str = "", unread: Callable[[int], None] = lambda count: None) -> Iterator[Fields]:
+        """All files, page by page, as ``{"name", "size", "mtime"}``.
+
+        ``unread`` is told of folders and files that the server could not read, with their number.
+        """
         after, more = "", True
         while more:
             # The server reads a folder anew for each page: of a large one, few large pages are cheapest.
             head = self.request("LIST", prefix=prefix, after=after, limit=MAX_LIST)
             more = head["more"]
+            if "unread" in head:
+                unread(head["unread"])
             for _ in range(head["count"]):
                 entry = parse_bare(self._read_line())
                 after = entry["name"]

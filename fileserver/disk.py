@@ -7,7 +7,7 @@ import sys
 import threading
 from typing import Any
 
-from fileserver.storage import Place
+from fileserver.place import Place
 
 _NOREPLACE = 1
 _AT_FDCWD = -100

@@ -19,12 +19,12 @@ from urllib.parse import quote, unquote_to_bytes
 from fileserver.connection import PeerGone, Stalled
 from fileserver.handler import Handler
 from fileserver.names import shown
+from fileserver.openfile import OpenFile
 from fileserver.pacing import Pace
 from fileserver.protocol import ErrorReply
 from fileserver.registry import Stopped, Transfer
 from fileserver.selection import Selection, select
 from fileserver.service import Grant, Ticket
-from fileserver.storage import OpenFile
 from fileserver.transfer import FileChanged, send
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ STATUSES = {
     "timeout": 408,
     "too-long": 431,
     "shutting-down": 503,
+    "unavailable": 503,
 }
 _COMMON = {
     "Content-Security-Policy": "sandbox; default-src 'none'",

@@ -5,7 +5,7 @@ from fileserver.claims import Displaced
 from fileserver.connection import PeerGone, Stalled, StallGuard
 from fileserver.events import FilePublished
 from fileserver.handler import Handler
-from fileserver.names import shown
+from fileserver.names import composed, shown
 from fileserver.partials import State, Upload
 from fileserver.protocol import ErrorReply, Fields
 from fileserver.registry import Stopped, Transfer
@@ -17,6 +17,7 @@ DISCARDING_CODES = frozenset({"checksum", "no-space", "too-large"})
 
 class Intake(Handler):
     def do_put(self, ask: Fields) -> None:
+        ask = {**ask, "name": composed(ask["name"])}  # macOS hands out decomposed ones
         upload = self._open_upload(ask)
         if isinstance(upload, State):
             # It ended well, and the line broke before the client heard it: it may hear it again.

@@ -7,6 +7,7 @@ one system uploads every other can download.
 import functools
 import re
 import unicodedata
+from collections.abc import Container, Iterator
 
 MAX_PART_BYTES = 255
 MAX_NAME_BYTES = 1024
@@ -48,20 +49,48 @@ def shown(name: str, limit: int = 80) -> str:
     return f"'{escaped}'"
 
 
+def composed(name: str) -> str:
+    """``name`` in Unicode's form NFC, in which uploads are kept, whatever form their system hands out."""
+    return unicodedata.normalize("NFC", name)
+
+
+def forms_of(name: str) -> tuple[str, ...]:
+    """``name`` itself first, then composed (NFC) and decomposed (NFD): people see the same in each."""
+    return tuple(dict.fromkeys((name, composed(name), unicodedata.normalize("NFD", name))))
+
+
 def numbered(name: str, number: int) -> str:
     """``week/big.iso`` with number 1 is ``week/big (1).iso``; shortened to what a name may have in bytes."""
+    before, behind = _around_number(name, len(str(number)))
+    return f"{before}{number}{behind}"
+
+
+def free_names(name: str, taken: Container[str], stop: int, start: int = 1) -> Iterator[str]:
+    """``numbered`` names from ``start`` to below ``stop``, without those whose last part is in ``taken``."""
+    folder = len(name.rpartition("/")[0]) + 1 if "/" in name else 0
+    for digits in range(len(str(start)), len(str(stop - 1)) + 1):
+        # All numbers with as many digits have the same around them: no name is put together from its parts.
+        before, behind = _around_number(name, digits)
+        last = before[folder:]
+        for number in range(max(start, 10 ** (digits - 1)), min(stop, 10**digits)):
+            if f"{last}{number}{behind}" not in taken:
+                yield f"{before}{number}{behind}"
+
+
+def _around_number(name: str, digits: int) -> tuple[str, str]:
+    """What stands before and behind a number of so many digits."""
     folder, slash, last = name.rpartition("/")
     stem, dot, extension = last.rpartition(".")
     if not stem:
         stem, dot, extension = last, "", ""
-    tail = f" ({number}){dot}{extension}"
+    behind = f"){dot}{extension}"
     most = min(MAX_PART_BYTES, MAX_NAME_BYTES - len(f"{folder}{slash}".encode()))
-    room = most - len(tail.encode())
+    room = most - digits - len(f" ({behind}".encode())
     if room < 1:  # an extension that fills the whole part: number the end instead
-        stem, tail = last, f" ({number})"
-        room = most - len(tail.encode())
+        stem, behind = last, ")"
+        room = most - digits - len(" ()")
     shortened = stem.encode()[: max(0, room)].decode("utf-8", "ignore")
-    return f"{folder}{slash}{shortened}{tail}"
+    return f"{folder}{slash}{shortened} (", behind
 
 
 @functools.lru_cache(1024)  # the same names come again and again

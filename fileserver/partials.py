@@ -16,6 +16,7 @@ import re
 import secrets
 import shutil
 import stat
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -25,19 +26,12 @@ from typing import Any
 
 from fileserver import disk
 from fileserver.claims import Claim, Claims, no_wake
-from fileserver.names import BadName, check_portable, numbered, shown
+from fileserver.names import BadName, check_portable, shown
+from fileserver.openfile import Entry, OpenFile, entry_of, has_same_content
+from fileserver.place import Place, not_in_that_state, refuse, require_state
 from fileserver.protocol import ErrorReply
-from fileserver.storage import (
-    PARTIALS,
-    Entry,
-    OpenFile,
-    Place,
-    Storage,
-    entry_of,
-    not_in_that_state,
-    refuse,
-    require_state,
-)
+from fileserver.storage import PARTIALS, Storage
+from fileserver.taken import candidates, require_free, require_replaceable
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +44,6 @@ _APPEND = os.O_RDWR | os.O_APPEND | _SAFE | getattr(os, "O_BINARY", 0) | getattr
 _ID = re.compile(r"[0-9a-f]{32}")
 _DESCRIPTION = ".json"
 _DRAFT = ".draft"
-_MOST_NUMBERS = 10_000
 _HASHES_KEPT = 1000
 _RETRIES = 50
 _WRITE_OUT = 64 << 20  # bytes after which the disk is told to begin with them
@@ -115,7 +108,8 @@ class Partials:
             check_portable(name)
         except BadName as error:
             raise ErrorReply("bad-name", str(error)) from None
-        self._require_free(name, exists, etag)
+        self._storage.require()
+        require_free(self._storage, name, exists, etag)
         self._require_room(name, size)
         upload_id = secrets.token_hex(16)
         description = Description(name, size, exists, sha256, etag, metadata)
@@ -212,7 +206,7 @@ class Partials:
         """Give the partial file its name, at once and only if that may be taken; which name it got."""
         if self._claims.is_given_up(upload.id):
             raise ErrorReply("not-found", f"The upload of {shown(upload.name)} was given up.")
-        for name in _candidates(upload.name, exists):
+        for name in candidates(self._storage, upload.name, exists):
             with contextlib.suppress(FileExistsError):
                 self._publish_as(upload, name, exists, etag)
                 return name
@@ -223,7 +217,7 @@ class Partials:
         for attempt in range(_RETRIES):
             try:
                 with self._storage.at(name, make=etag is None) as place, self._folder() as folder:
-                    _require_replaceable(place, name, exists)
+                    require_replaceable(place, name, exists)
                     partial = Place(folder.dir_fd, folder.child(upload.id))
                     partial.lstat()
                     # From here on a description without its bytes means: published, under this name.
@@ -264,24 +258,6 @@ class Partials:
         if size > free:
             raise ErrorReply("no-space", f"{shown(name)} needs {size} bytes, but only {free} are free.")
 
-    def _require_free(self, name: str, exists: str, etag: str | None) -> None:
-        """Refuse at the start what the rename at the end would refuse."""
-        try:
-            with self._storage.at(name) as place:
-                _require_replaceable(place, name, exists)
-                require_state(place, name, etag)
-        except FileExistsError:
-            if exists == "fail":
-                raise ErrorReply("exists", f"There is a file {shown(name)} already.") from None
-        except ErrorReply as error:
-            if error.code != "not-found":
-                raise
-            if not isinstance(error.__cause__, FileNotFoundError):
-                message = f"{shown(name)} cannot be made: a part of its path is a file or a link."
-                raise ErrorReply("not-a-file", message) from None
-            if etag is not None:
-                raise not_in_that_state(name) from None
-
     @contextlib.contextmanager
     def _claimed(
         self,
@@ -319,6 +295,7 @@ class Partials:
         except FileExistsError:
             raise
         except OSError as error:
+            self._storage.require()  # while the folder is away, no upload in it is lost
             if isinstance(error, FileNotFoundError) and not make:
                 raise ErrorReply("not-found", f"There is no upload {upload_id}.") from None
             refuse(error, name)
@@ -420,13 +397,24 @@ class Upload:
         try:
             os.fsync(self._fd)
             found = os.fstat(self._fd)
-            self._close_file()  # Windows renames no open file
+            if sys.platform == "win32":
+                self._close_file()  # no open file is renamed there
         except OSError as error:
             refuse(error, self.name)
-        entry = entry_of(self._partials.publish(self, exists, etag), found)
+        name = self._partials.publish(self, exists, etag)
+        entry = entry_of(name, self._renamed(found))
+        self._close_file()
         self._is_over = True
         self._partials._storage.remember_hash(entry.name, entry.etag, self.sha256)
         return entry
+
+    def _renamed(self, before: os.stat_result) -> os.stat_result:
+        """How the file is now: its new name is a change too, so it has another etag than a moment ago."""
+        if self._fd < 0:
+            return before
+        now = os.fstat(self._fd)
+        # Somebody may have written to it since. Then our hash is of a state that no file has any more.
+        return now if has_same_content(before, now) else before
 
     def discard(self) -> None:
         self._close_file()
@@ -447,13 +435,6 @@ class Upload:
 
 
 # --- steps on the disk
-
-
-def _candidates(name: str, exists: str) -> Iterator[str]:
-    yield name
-    if exists == "rename":
-        for number in range(1, _MOST_NUMBERS):
-            yield numbered(name, number)
 
 
 def _write_description(folder: Place, upload_id: str, description: Description) -> None:
@@ -507,15 +488,3 @@ def _remove(folder: Place, *names: str) -> None:
     for name in sorted(names, key=lambda name: not name.endswith(_DESCRIPTION)):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(folder.child(name), dir_fd=folder.dir_fd)
-
-
-def _require_replaceable(place: Place, name: str, exists: str) -> None:
-    """Raise ``FileExistsError`` if the name is taken and must not be, ``not-a-file`` if it is no file's."""
-    try:
-        found = place.lstat()
-    except FileNotFoundError:
-        return
-    if exists != "replace":
-        raise FileExistsError(errno.EEXIST, "taken", name)
-    if not stat.S_ISREG(found.st_mode):
-        raise ErrorReply("not-a-file", f"{shown(name)} is there already and is not a regular file.")

@@ -191,6 +191,7 @@ class Registry:
         self.observer = observer
         self.max_clients = max_clients
         self.files: int | None = None  # in the folder; whoever keeps count says so with files_changed
+        self._folder_error = ""
         self._born = time.monotonic()
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)  # taken by its lock, which is quicker
@@ -321,6 +322,13 @@ class Registry:
                 self.files = count
             self._tell(Watcher.see_files)
 
+    def folder_is(self, error: str) -> None:
+        """Why the folder cannot be read now, as a sentence; empty if it can."""
+        with self._lock:
+            if error != self._folder_error:
+                self._folder_error = error
+                self._tell(Watcher.look)
+
     def ping(self) -> Row:
         with self._lock:
             return {
@@ -328,6 +336,7 @@ class Registry:
                 "clients": self._clients,
                 "max_clients": self.max_clients,
                 "transfers": len(self._live),
+                "folder_error": self._folder_error or None,
             }
 
     # --- watchers
@@ -368,6 +377,7 @@ class Registry:
             "transfers": len(self._live),
             "waiting": sum(transfer.waiting_since is not None for transfer in self._live.values()),
             "files": self.files,
+            "folder_error": self._folder_error or None,
             "send_rate": rates["download"],
             "receive_rate": rates["upload"],
             "sent": totals["download"],

@@ -113,6 +113,7 @@ class FileServer:
     def _keep_house(self, now: float) -> None:
         """What has to be done now and then, whoever comes."""
         self._let_refused_go(now)
+        self.registry.folder_is(self._service.storage.fault())
         self.registry.end_waiting(self.limits.waiting, "aborted", "disconnected")
         if now >= self._sweep_due:
             self._sweep_due = now + SWEEP_INTERVAL

@@ -16,10 +16,10 @@ from fileserver.events import FileDeleted, FileHashed, TransferVerified
 from fileserver.http import StraightDownloads, is_http
 from fileserver.intake import Intake
 from fileserver.names import shown
+from fileserver.openfile import Entry, OpenFile
 from fileserver.protocol import ErrorReply, Fields
 from fileserver.registry import Stopped, Transfer
 from fileserver.service import Service
-from fileserver.storage import Entry, OpenFile
 from fileserver.transfer import FileChanged, send
 
 log = logging.getLogger(__name__)
@@ -159,10 +159,13 @@ class Session(Intake, StraightDownloads):
         self._reply(user=grant.user, can=[right for right in protocol.RIGHTS if right in grant.rights])
 
     def do_list(self, ask: Fields) -> None:
-        with contextlib.closing(self.service.storage.entries(ask["prefix"], ask["after"])) as found:
+        unread: set[str] = set()
+        listing = self.service.storage.entries(ask["prefix"], ask["after"], unread.add)
+        with contextlib.closing(listing) as found:
             entries = list(itertools.islice(found, ask["limit"] + 1))
         more = len(entries) > ask["limit"]
-        lines = [protocol.ok(count=min(len(entries), ask["limit"]), more=more)]
+        missing = {"unread": len(unread)} if unread else {}
+        lines = [protocol.ok(count=min(len(entries), ask["limit"]), more=more, **missing)]
         for entry in entries[: ask["limit"]]:
             lines.append(protocol.bare({"name": entry.name, "size": entry.size, "mtime": entry.mtime}))
         self.connection.send(b"".join(lines))
@@ -193,7 +196,12 @@ class Session(Intake, StraightDownloads):
             rest = file.size - ask["offset"]
             length = rest if ask["length"] is None else min(rest, ask["length"])
             transfer = self._start(
-                "download", ask, size=file.size, offset=ask["offset"], length=length, pace=pace
+                "download",
+                {**ask, "name": file.name},
+                size=file.size,
+                offset=ask["offset"],
+                length=length,
+                pace=pace,
             )
             try:
                 sha256 = self.service.storage.sha256_of(file)
@@ -237,11 +245,11 @@ class Session(Intake, StraightDownloads):
                 raise ErrorReply("bad-request", "An upload has no etag.")
             self._reply(name=self._delete_upload(ask["upload"]))
             return
-        self.service.storage.delete(ask["name"], ask["etag"])
+        name = self.service.storage.delete(ask["name"], ask["etag"])
         client = ask["client"] or self.connection.peer
-        self.service.observer(FileDeleted(ask["name"], client, ask["user"] or self.grant.user))
+        self.service.observer(FileDeleted(name, client, ask["user"] or self.grant.user))
         self.service.registry.files_changed()
-        self._reply(name=ask["name"])
+        self._reply(name=name)
 
     def do_watch(self, ask: Fields) -> None:
         self._reply()

@@ -12,11 +12,11 @@ import time
 
 from fileserver.connection import Connection, PeerGone, Stalled, StallGuard
 from fileserver.events import Outcome
+from fileserver.openfile import OpenFile
 from fileserver.pacing import Schedule
 from fileserver.partials import Upload
 from fileserver.protocol import ErrorReply
 from fileserver.registry import Stopped, Transfer
-from fileserver.storage import OpenFile
 
 SMALL = 64 * 1024  # bytes that are worth reading to save two system calls
 WINDOW = 1 << 20  # bytes between two looks at cancel, and between two counts of progress
@@ -113,6 +113,7 @@ def _send_unpaced(
             sent = connection.send_some(lambda: connection.sock.send(data), guard, transfer.check)  # noqa: B023
         offset += sent
         transfer.advance(sent)
+        file.has_changed()  # often, for the sake of what it says in the end
 
 
 def _send_paced(
@@ -129,6 +130,7 @@ def _send_paced(
             count = min(chunk_stop - offset, WINDOW)
             if len(ahead) < count:
                 ahead = memoryview(_read(file, offset, min(max(count, AHEAD), stop - offset)))
+                file.has_changed()
             connection.send(ahead[:count], guard, transfer.check)
             offset, ahead = offset + count, ahead[count:]
             transfer.advance(count)

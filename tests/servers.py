@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from fileserver.events import Event, TransferFinished
+from fileserver.place import HAS_DIR_FD
 from fileserver.registry import Transfer
 from fileserver.server import FileServer
-from fileserver.storage import HAS_DIR_FD, Storage
+from fileserver.storage import Storage
 from tests.conftest import be_late
 
 Address = tuple[str, int]
@@ -33,6 +34,21 @@ def wait_until(predicate: Callable[[], T], seconds: float = SECONDS) -> T:
         assert time.monotonic() < deadline, f"not within {seconds} s"
         time.sleep(0.002)
     return value
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """This process can open nothing more: its limit is set to what is open."""
+    import resource  # which Windows does not have
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 class Events:

@@ -55,6 +55,23 @@ class SlowClient:
         self._client.close()
 
 
+def test_a_folder_that_cannot_be_read_is_said_while_it_lasts_and_no_file_goes(
+    page: Any, stack: Stack
+) -> None:
+    (stack.files / "kept.txt").write_bytes(b"x")
+    shows(file_row(page, "kept.txt"))
+    away = stack.files.with_name("away")
+    stack.files.rename(away)
+    try:
+        expect(page.locator("#banner-text")).to_contain_text("folder cannot be read now", timeout=PATIENCE)
+        expect(page.locator("#status-word")).to_have_text("Online")
+        shows(file_row(page, "kept.txt"))
+    finally:
+        away.rename(stack.files)
+    expect(page.locator("#banner")).to_be_hidden(timeout=PATIENCE)
+    shows(file_row(page, "kept.txt"))
+
+
 def test_a_dropped_file_is_uploaded_listed_and_recorded_without_a_reload(page: Any, stack: Stack) -> None:
     drop(page, {"dropped notes.txt": b"what I know"})
     is_in(upload_row(page, "dropped notes.txt"), "done")

@@ -228,8 +228,8 @@ def error_codes() -> set[str]:
                 found |= texts(node.args[0])
             elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "code":
                 found |= texts(node.value)
-            elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_MEANINGS":
-                found |= {meaning[0] for meaning in import_module("fileserver.storage")._MEANINGS.values()}
+            elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MEANINGS":
+                found |= {meaning[0] for meaning in import_module("fileserver.place").MEANINGS.values()}
     return found
 
 

@@ -16,7 +16,8 @@ export class Status {
     if (this.#root.dataset.state !== state) this.#root.dataset.state = state;
     setText(byId("status-word"), STATES[state].word);
     if (message) setText(byId("address"), message.address);
-    this.#banner(STATES[state].banner ?? message?.message ?? "");
+    // Online, it may be without its files: then the list below is what was known of them.
+    this.#banner(STATES[state].banner ?? message?.message ?? message?.status?.folder_error ?? "");
     this.#numbers(state === "online" ? message.status : null);
   }
 

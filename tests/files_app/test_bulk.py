@@ -34,7 +34,7 @@ NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
 
 def row(name: str, size: int = 1, now: object = NOW.timestamp()) -> list[object]:
-    return [name, size, now, "etag", "", "text/plain", now, ""]
+    return [name, size, now, "etag", "", "text/plain", now, "", None]
 
 
 @pytest.fixture(params=["by SQLite", "by others"])
@@ -70,6 +70,14 @@ def test_what_is_there_already_is_written_over_and_keeps_its_key() -> None:
     bulk.upsert(File, COLUMNS, [row("a.txt", 2, NOW), row("b.txt", 3, NOW)], unique="name")
     assert dict(File.objects.values_list("name", "size")) == {"a.txt": 2, "b.txt": 3}
     assert File.objects.get(name="a.txt").pk == key
+
+
+def test_what_is_kept_of_a_row_is_not_written_over() -> None:
+    bulk.insert(File, COLUMNS, [row("a.txt")])
+    later = datetime(2027, 1, 1, tzinfo=UTC)
+    bulk.upsert(File, COLUMNS, [row("a.txt", 2, later), row("b.txt", 3, later)], "name", kept=("added_at",))
+    rows = File.objects.order_by("name").values_list("size", "mtime", "added_at")
+    assert list(rows) == [(2, later, NOW), (3, later, later)]
 
 
 @pytest.mark.usefixtures("way")

@@ -1,15 +1,19 @@
 """The rows agree with the folder: at the start, after each change, and after what others do to it by hand."""
 
 import contextlib
+import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import OperationalError, connections
+from django.utils import timezone
 
 from files_app import catalogue as catalogue_module
 from files_app import recorder as recorder_module
@@ -17,10 +21,11 @@ from files_app.catalogue import Catalogue
 from files_app.models import File, Transfer
 from files_app.recorder import Recorder
 from fileserver.events import FileDeleted, FilePublished
+from fileserver.protocol import ErrorReply
 from fileserver.storage import Storage
 from tests.files_app.conftest import Served, serving
 from tests.files_app.test_recorder import finished, started
-from tests.servers import sha256, wait_until
+from tests.servers import no_descriptor_left, sha256, wait_until
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -190,13 +195,253 @@ class TestByHand:
     ) -> None:
         entries = Storage.entries
 
-        def broken(*args: Any) -> Any:
+        def broken(*args: Any, **asked: Any) -> Any:
             raise OSError("the disk is away")
 
         monkeypatch.setattr(Storage, "entries", broken)
         wait_until(lambda: "could not be compared" in caplog.text)
         monkeypatch.setattr(Storage, "entries", entries)
         served.put("a.txt", b"x")
+
+
+FACTS = ("pk", "size", "mtime", "etag", "sha256", "content_type", "added_at", "added_by")
+
+
+def facts(name: str) -> dict[str, Any]:
+    """All that is known of a file, with its downloads and the rows of the history that lead to it."""
+    return {
+        **File.rows.filter(name=name).values(*FACTS).get(),
+        "downloads": File.rows.with_downloads().get(name=name).downloads,
+        "history": list(Transfer.objects.filter(name=name, file__name=name).values_list("pk", flat=True)),
+    }
+
+
+def known_file(served: Served, name: str = "week/a.txt") -> dict[str, Any]:
+    """A file with a hash, an owner, an upload and a download in the history."""
+    with served.peer() as peer:
+        peer.ask("PUT", name=name, size=5)
+        peer.send(b"hello")
+        peer.end()
+    with served.client() as client:
+        download = client.get(name)
+        list(download)
+    served.row_of(download.id)
+    File.rows.filter(name=name).update(added_by="ann")
+    found = facts(name)
+    assert found["sha256"] == sha256(b"hello")
+    assert (found["downloads"], len(found["history"])) == (1, 2)
+    return found
+
+
+def looked(served: Served) -> None:
+    """Return when the catalogue has looked at the folder once more, from start to end, and written it."""
+    path = served.folder / "looked.txt"
+    path.write_bytes(b"x")
+    wait_until(lambda: File.objects.filter(name="looked.txt").exists())
+    path.unlink()
+    wait_until(lambda: not File.objects.filter(name="looked.txt").exists())
+
+
+class TestAway:
+    """Not readable is not empty, and what has vanished by itself may come back."""
+
+    def test_a_folder_that_is_away_for_a_moment_changes_nothing(
+        self, served: Served, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        before = known_file(served)
+        away = served.folder.with_name("away")
+        served.folder.rename(away)
+        with caplog.at_level(logging.INFO):
+            wait_until(lambda: "The catalogue keeps what it knows" in caplog.text)
+            assert names() == ["week/a.txt"]
+            away.rename(served.folder)
+            wait_until(lambda: "the folder can be read again" in caplog.text)
+        looked(served)
+        assert facts("week/a.txt") == before
+        assert caplog.text.count("The catalogue keeps what it knows") == 1
+        assert "Traceback" not in caplog.text
+
+    def test_a_folder_that_is_removed_and_restored_brings_all_back_that_was_known(
+        self, served: Served
+    ) -> None:
+        before = known_file(served)
+        away = served.folder.with_name("away")
+        served.folder.rename(away)
+        served.folder.mkdir()  # as a place to mount on, from which the disk is missing
+        wait_until(lambda: not names())
+        wait_until(lambda: served.server.registry.files == 0)
+        served.folder.rmdir()
+        away.rename(served.folder)
+        wait_until(lambda: names() == ["week/a.txt"])
+        assert facts("week/a.txt") == before
+        wait_until(lambda: served.server.registry.files == 1)
+        with served.client() as client:
+            assert client.request("STAT", name="week/a.txt")["sha256"] == before["sha256"]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="a limit of POSIX")
+    def test_a_lack_of_descriptors_makes_no_file_gone(
+        self, served: Served, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        before = known_file(served)
+        with no_descriptor_left():
+            wait_until(lambda: "Too many open files" in caplog.text)
+        looked(served)
+        assert facts("week/a.txt") == before
+
+    @pytest.mark.parametrize("number", [5, 13])
+    def test_a_part_that_cannot_be_read_keeps_its_rows_and_the_rest_is_compared(
+        self, served: Served, monkeypatch: pytest.MonkeyPatch, number: int
+    ) -> None:
+        before = known_file(served)
+        served.put("b.txt", b"x")
+        scandir, closed = os.scandir, (served.folder / "week").stat()
+
+        def refusing(path: Any = ".") -> Any:
+            if isinstance(path, int) and os.path.samestat(os.fstat(path), closed):
+                raise OSError(number, os.strerror(number))
+            return scandir(path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "scandir", refusing)
+            (served.folder / "b.txt").unlink()
+            wait_until(lambda: names() == ["week/a.txt"])
+            looked(served)
+            assert facts("week/a.txt") == before
+            assert names() == ["week/a.txt"]
+
+    def test_a_file_that_cannot_be_looked_at_when_its_row_is_written_is_not_gone(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fill(folder, 2)
+        with cataloguing(folder) as (catalogue, _):
+            catalogue._look()
+            stat = Storage.stat
+
+            def failing(storage: Storage, name: str) -> Any:
+                if name == "0000.txt":
+                    raise ErrorReply("internal", "The server's disk failed.")
+                return stat(storage, name)
+
+            for path in folder.iterdir():
+                path.unlink()
+            monkeypatch.setattr(Storage, "stat", failing)
+            catalogue._look()
+        assert names() == ["0000.txt"]
+
+    def test_a_disk_that_was_missing_at_a_start_brings_all_back(
+        self, folder: Path, quick_looks: None
+    ) -> None:
+        with serving(folder) as served:
+            before = known_file(served)
+        away = folder.with_name("away")
+        folder.rename(away)
+        folder.mkdir()
+        with serving(folder) as served:
+            wait_until(lambda: served.server.registry.files == 0)
+            assert (names(), File.objects.count()) == ([], 0)
+            folder.rmdir()
+            away.rename(folder)
+            wait_until(lambda: names() == ["week/a.txt"])
+            assert facts("week/a.txt") == before
+            with served.client() as client:
+                assert client.request("STAT", name="week/a.txt")["sha256"] == before["sha256"]
+
+    def test_a_copy_that_is_put_back_has_all_but_the_hash_of_the_other_one(self, served: Served) -> None:
+        before = known_file(served)
+        path = served.folder / "week" / "a.txt"
+        path.unlink()
+        wait_until(lambda: not names())
+        path.write_bytes(b"hello")
+        wait_until(lambda: names() == ["week/a.txt"])
+        after = facts("week/a.txt")
+        assert (after["sha256"], after["etag"] != before["etag"]) == ("", True)
+        for fact in ("pk", "added_at", "added_by", "downloads", "history"):
+            assert after[fact] == before[fact]
+
+    def test_what_a_client_deletes_is_forgotten_at_once(self, served: Served) -> None:
+        known_file(served)
+        with served.client() as client:
+            client.request("DELETE", name="week/a.txt")
+        wait_until(lambda: not File.rows.exists())
+
+    def test_new_rights_are_no_new_file(self, served: Served) -> None:
+        before = known_file(served)
+        (served.folder / "week" / "a.txt").chmod(0o600)
+        wait_until(lambda: File.objects.get().etag != before["etag"])
+        after = facts("week/a.txt")
+        assert after["sha256"] == ""  # nobody can tell whether it was written to as well
+        for fact in ("pk", "size", "mtime", "added_at", "added_by", "downloads", "history"):
+            assert after[fact] == before[fact]
+
+    def test_a_write_whose_time_is_put_back_makes_the_hash_unknown(self, served: Served) -> None:
+        before = known_file(served)
+        path = served.folder / "week" / "a.txt"
+        times = path.stat()
+        with path.open("r+b") as file:
+            file.write(b"HELLO")
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        wait_until(lambda: File.objects.get().sha256 == "")
+        with served.client() as client:
+            assert client.request("STAT", name="week/a.txt")["sha256"] is None
+        assert facts("week/a.txt")["mtime"] == before["mtime"]
+
+    def test_a_row_of_a_version_without_the_moment_of_change_keeps_all(
+        self, folder: Path, quick_looks: None
+    ) -> None:
+        with serving(folder) as served:
+            before = known_file(served)
+        older = before["etag"].rpartition("-")[0]
+        assert older.count("-") == 2
+        File.rows.update(etag=older)
+        with serving(folder) as served, served.client() as client:
+            wait_until(lambda: File.objects.get().etag == before["etag"])
+            assert facts("week/a.txt") == before
+            assert client.request("STAT", name="week/a.txt")["sha256"] == before["sha256"]
+
+    def test_a_row_of_such_a_version_whose_file_is_another_by_now_has_no_hash(
+        self, folder: Path, quick_looks: None
+    ) -> None:
+        with serving(folder) as served:
+            older = known_file(served)["etag"].rpartition("-")[0]
+        File.rows.update(etag=older)
+        (folder / "week" / "a.txt").write_bytes(b"HELLO")
+        with serving(folder):
+            wait_until(lambda: File.objects.filter(sha256="").exists())
+
+
+class TestGoneForLong:
+    def test_rows_of_files_that_are_gone_for_longer_than_the_setting_go(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, settings: Any
+    ) -> None:
+        monkeypatch.setattr(catalogue_module, "WRITE_BATCH", 3)
+        settings.GONE_FILE_DAYS = 2.0
+        fill(folder, 10)
+        now = timezone.now()
+        with cataloguing(folder) as (catalogue, _):
+            catalogue._look()
+            for number in range(8):
+                (folder / f"{number:04}.txt").unlink()
+            catalogue._look()
+            old = [f"{number:04}.txt" for number in range(7)]
+            File.rows.filter(name__in=old).update(gone_at=now - timedelta(days=2, seconds=1))
+            File.rows.filter(name="0007.txt").update(gone_at=now - timedelta(days=1.9))
+            catalogue._purge_due = 0.0
+            left = []
+            for _ in range(4):  # some at a time, each in a transaction of its own
+                catalogue._look()
+                left.append(File.rows.count())
+            assert left == [7, 4, 3, 3]
+            assert set(File.rows.values_list("name", flat=True)) == {"0007.txt", "0008.txt", "0009.txt"}
+            assert catalogue._purge_due > time.monotonic() + catalogue_module.PURGE_INTERVAL / 2
+
+    def test_a_file_that_is_there_is_never_purged(self, folder: Path, settings: Any) -> None:
+        settings.GONE_FILE_DAYS = 0.0
+        fill(folder, 3)
+        with cataloguing(folder) as (catalogue, _):
+            catalogue._look()
+            catalogue._purge_due = 0.0
+            catalogue._look()
+        assert File.rows.count() == 3
 
 
 class TestClients:
@@ -313,8 +558,8 @@ class TestManyFiles:
         entries = Storage.entries
         looking, go = threading.Event(), threading.Event()
 
-        def held_up(self: Storage) -> Any:
-            for entry in entries(self):
+        def held_up(self: Storage, **asked: Any) -> Any:
+            for entry in entries(self, **asked):
                 looking.set()
                 assert go.wait(10)
                 yield entry
@@ -376,8 +621,8 @@ class TestManyFiles:
             catalogue._look()
             entries = catalogue._storage.entries
 
-            def stopping() -> Any:
-                for entry in entries():
+            def stopping(**asked: Any) -> Any:
+                for entry in entries(**asked):
                     seen.append(entry.name)
                     if len(seen) == 15:
                         catalogue._stopping.set()
@@ -473,6 +718,7 @@ class TestRollback:
 
         monkeypatch.setattr(recorder_module._Batch, "_write_progress", full)
         with cataloguing(folder) as (catalogue, recorder):
+            catalogue._purge_due = float("inf")
             submit = recorder.submit
             monkeypatch.setattr(recorder, "submit", lambda *job: (submitted.append(job), submit(*job)))
             catalogue._look()
@@ -501,10 +747,10 @@ class TestRollback:
             catalogue = Catalogue(storage, recorder, lambda count: None)
             look = catalogue._storage.entries
 
-            def entries_while_stopping() -> Any:
+            def entries_while_stopping(**asked: Any) -> Any:
                 catalogue._stopping.set()
                 catalogue._written.set()
-                return look()
+                return look(**asked)
 
             catalogue._storage.entries = entries_while_stopping  # type: ignore[method-assign,assignment]
             looking = threading.Thread(target=catalogue._look)

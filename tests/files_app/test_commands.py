@@ -24,7 +24,7 @@ from files_app.management.commands.runfileserver import Ending, ends_on_signal, 
 from files_app.management.commands.watch import Board
 from files_app.models import Transfer
 from files_app.supervisor import Child
-from fileserver import storage as storage_module
+from fileserver import root as root_module
 from fileserver.client import Client, Incomplete, Readable
 from fileserver.events import TransferStarted
 from fileserver.pacing import SLOW_MOTION, Pace
@@ -715,6 +715,35 @@ class TestFiles:
     def test_an_empty_server_is_no_failure(self, served: Served, manage: Manage) -> None:
         assert manage("files") == ""
 
+    def test_a_folder_that_cannot_be_read_is_a_sentence_and_no_empty_list(
+        self, served: Served, manage: Manage
+    ) -> None:
+        served.put("a.txt", b"x")
+        served.folder.rename(served.folder.with_name("away"))
+        with pytest.raises(CommandError, match="folder cannot be read now: No such file") as failure:
+            manage("files")
+        assert failure.value.returncode == 1
+
+    def test_a_list_that_lacks_a_part_of_the_folder_says_so(
+        self,
+        served: Served,
+        manage: Manage,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        served.put("a.txt", b"x")
+        served.put("closed/b.txt", b"x")
+        scandir, closed = os.scandir, (served.folder / "closed").stat()
+
+        def refusing(path: Any = ".") -> Any:
+            if isinstance(path, int) and os.path.samestat(os.fstat(path), closed):
+                raise PermissionError(13, "Permission denied")
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", refusing)
+        with pytest.raises(CommandError, match="These are not all files") as failure:
+            manage("files")
+        assert failure.value.returncode == 1
+
     def test_a_person_gets_a_table(
         self, served: Served, manage: Manage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -733,7 +762,7 @@ class TestFiles:
         self, served: Served, manage: Manage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         listed = [{"name": "a.txt", "size": 1, "mtime": 1e13}]
-        monkeypatch.setattr(Client, "files", lambda self, prefix: iter(listed))
+        monkeypatch.setattr(Client, "files", lambda self, prefix, unread: iter(listed))
         screen = RichConsole(file=io.StringIO(), force_terminal=True, width=100)
         monkeypatch.setattr(files_command, "console", screen)
         manage("files")
@@ -789,6 +818,14 @@ class TestWatch:
         (row,) = (line for line in self.drawn(board).splitlines() if "1.txt" in line)
         assert "waiting" in row
         assert "bytes/s" not in row
+
+    def test_a_folder_that_cannot_be_read_is_said(self) -> None:
+        board = Board("127.0.0.1:9999")
+        error = "The server's folder cannot be read now: Input/output error."
+        board.absorb(self.line(full=True, status={**self.STATUS, "folder_error": error}))
+        assert error in self.drawn(board)
+        board.absorb(self.line(status={**self.STATUS, "folder_error": None}))
+        assert "cannot be read" not in self.drawn(board)
 
     def test_names_and_clients_are_text(self) -> None:
         board = Board("127.0.0.1:9999")
@@ -944,7 +981,7 @@ class TestRunFileServer:
         def refuse(path: Any) -> Any:
             raise error
 
-        monkeypatch.setattr(storage_module.os, "scandir", refuse)
+        monkeypatch.setattr(root_module.os, "scandir", refuse)
         with pytest.raises(CommandError) as failure:
             self.run("--files", str(folder))
         assert words in str(failure.value)

@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.db import connection
+from django.db.models import Count, Sum
+from django.db.models.functions import Coalesce
+from django.test.utils import CaptureQueriesContext
 
-from files_app.models import COLUMNS, File, FileQuerySet, Transfer, moment, url_of
+from files_app.models import ADDED, COLUMNS, File, FileQuerySet, Transfer, moment, url_of
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 
@@ -95,6 +98,39 @@ class TestFiles:
         assert all(" INDEX " in step for step in steps if "SCAN" in step or "SEARCH" in step)
         assert len(steps) == 3  # the files, and for each of the page its downloads
 
+    def test_files_that_are_gone_are_kept_and_not_shown(self) -> None:
+        make_file("there")
+        gone = make_file("gone")
+        transfer = make_transfer(file=gone)
+        File.rows.filter(name="gone").update(gone_at=NOW)
+        assert [file.name for file in File.objects.matching("e")] == ["there"]
+        assert File.objects.count() == 1
+        assert File.rows.count() == 2
+        transfer.refresh_from_db()
+        assert transfer.file == gone
+        back = File(name="gone", size=2, mtime=NOW, etag="e", content_type="text/plain", added_by="else")
+        File.rows.upsert([back], kept=ADDED)
+        found = File.objects.get(name="gone")
+        assert (found.pk, found.size, found.added_at, found.added_by) == (gone.pk, 2, gone.added_at, "")
+
+    def test_totals_are_added_up_from_an_index_alone(self) -> None:
+        if connection.vendor != "sqlite":
+            pytest.skip("how another database does it depends on what it has counted")
+        with CaptureQueriesContext(connection) as queries:
+            File.objects.aggregate(total=Count("*"), total_size=Coalesce(Sum("size"), 0))
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN QUERY PLAN {queries[0]['sql']}")
+            assert "USING COVERING INDEX files_by_size" in str(cursor.fetchall())
+
+    @pytest.mark.parametrize("asked", ["caf\u00e9", "cafe\u0301"])
+    def test_a_search_finds_names_in_either_form(self, asked: str) -> None:
+        for name in ("caf\u00e9.txt", "cafe\u0301.txt", "cafe.txt"):
+            make_file(name)
+            make_transfer(name=name)
+        wanted = {"caf\u00e9.txt", "cafe\u0301.txt"}
+        assert set(File.objects.matching(asked).values_list("name", flat=True)) == wanted
+        assert set(Transfer.objects.matching(text=asked).values_list("name", flat=True)) == wanted
+
     def test_upsert_inserts_new_files_and_overwrites_those_that_there_are(self) -> None:
         transfer = make_transfer(file=make_file("it's 100% %s.txt"))
         facts: dict[str, Any] = {
@@ -105,6 +141,7 @@ class TestFiles:
             "content_type": "x/y",
             "added_at": NOW,
             "added_by": "somebody",
+            "gone_at": None,
         }
         File.objects.upsert([File(name=name, **facts) for name in ("it's 100% %s.txt", "new 🎉.txt")])
         rows = {row.pop("name"): row for row in File.objects.values()}

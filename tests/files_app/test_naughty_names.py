@@ -7,11 +7,12 @@ import unicodedata
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 
-from fileserver.names import BadName, check_portable
+from fileserver.events import FileDeleted, TransferStarted
+from fileserver.names import BadName, check_portable, composed
 from tests.files_app.conftest import Served, serving
 from tests.files_app.site import Answer, ask, run
 
@@ -116,14 +117,15 @@ def stored_name(answer: Answer) -> str:
 async def fault_of(send: Send, served: Served, name: str, content: bytes) -> str:
     """What is wrong with how the site treats this name; empty if nothing is."""
     answer = await send(name, content)
+    stored = composed(name)  # found by either form
     try:
-        check_portable(name)
+        check_portable(stored)
     except BadName as error:
         right = (answer.status, answer.text) == (400, f"{error}\n")
         return "" if right else f"{name!r}: {answer.status} {answer.text!r} in place of {error}"
-    if answer.status != 201 or stored_name(answer) != name:
+    if answer.status != 201 or stored_name(answer) != stored:
         return f"{name!r}: {answer.status} {answer.text!r}"
-    if (served.folder / name).read_bytes() != content:
+    if (served.folder / stored).read_bytes() != content:
         return f"{name!r}: the file has another content"
     if send is tus:  # it is one file, however it came
         return ""
@@ -148,3 +150,44 @@ def test_a_name_is_taken_and_given_back_or_refused_by_its_rule(served: Served, s
 def test_a_name_alone_is_never_a_mistake_of_ours(served: Served, name: str) -> None:
     for send in (put, tus):
         assert run(send(name, b"x")).status in (201, 400, 409)
+
+
+NFC, NFD = "caf\u00e9/\u00fc.txt", "cafe\u0301/u\u0308.txt"
+
+
+@pytest.mark.parametrize("send", [put, tus])
+@pytest.mark.parametrize("asked", [NFC, NFD])
+def test_a_decomposed_name_is_kept_composed_and_found_by_either(
+    served: Served, send: Send, asked: str
+) -> None:
+    answer = run(send(NFD, b"content"))
+    assert (answer.status, stored_name(answer)) == (201, NFC)
+    url = f"/files/{quote(asked)}"
+    assert run(ask("GET", url)).body == b"content"
+    assert run(ask("HEAD", url)).headers["content-length"] == "7"
+    assert run(ask("GET", url, headers={"range": "bytes=3-"})).body == b"tent"
+    straight = urlsplit(run(ask("GET", url + "?straight=1")).headers["location"])
+    with served.peer() as peer:
+        peer.send(f"GET {straight.path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        assert peer.rest().endswith(b"\r\n\r\ncontent")
+    names = {event.name for event in served.events if isinstance(event, TransferStarted)}
+    assert names == {NFC}  # the history, too, has one name for it
+    assert run(send(NFD, b"content")).status == 409
+    assert run(ask("DELETE", url)).status == 204
+    assert [path for path in served.folder.rglob("*") if path.is_file() and ".cfs" not in str(path)] == []
+    assert [event.name for event in served.events if isinstance(event, FileDeleted)] == [NFC]
+
+
+def test_an_upload_with_a_decomposed_name_goes_on_over_tcp_under_either(served: Served) -> None:
+    with served.peer() as peer:
+        upload = peer.ask("PUT", name=NFD, size=2, length=1)["upload"]
+        peer.send(b"1")
+        peer.end()
+        assert peer.ask("STAT", upload=upload)["name"] == NFC
+        for name in (NFC, NFD):
+            assert peer.ask("PUT", name=name, size=2, upload=upload, offset=1, length=0)["upload"] == upload
+            peer.end()
+        peer.ask("PUT", name=NFD, size=2, upload=upload, offset=1)
+        peer.send(b"2")
+        assert peer.end()["name"] == NFC
+        assert peer.ask("STAT", name=NFD)["name"] == NFC

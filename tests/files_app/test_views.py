@@ -353,7 +353,7 @@ class TestUpload:
     def test_another_word_for_what_to_do_is_400(self, served: Served) -> None:
         assert fetch("PUT", "/files/a.txt?exists=overwrite", body=b"x").status == 400
 
-    @pytest.mark.parametrize("url", ["/files/con", "/files/a:b", "/files/a.", "/files/e%CC%81.txt"])
+    @pytest.mark.parametrize("url", ["/files/con", "/files/a:b", "/files/a."])
     def test_a_name_that_not_every_system_can_keep_is_400(self, served: Served, url: str) -> None:
         answer = fetch("PUT", url, body=b"x")
         assert answer.status == 400
@@ -825,6 +825,23 @@ class TestJson:
             ],
         }
 
+    def test_a_file_that_is_gone_is_in_no_list_count_or_total_and_no_link_leads_to_it(self) -> None:
+        make_file("there.txt", size=5)
+        gone = make_file("gone.txt", size=7, gone_at=NOW)
+        make_transfer(name="gone.txt", file=gone, outcome="complete")
+        answer = fetch("GET", "/api/files").json
+        assert ([file["name"] for file in answer["files"]], answer["count"], answer["total_size"]) == (
+            ["there.txt"],
+            1,
+            5,
+        )
+        assert fetch("GET", "/api/files?q=gone").json["count"] == 0
+        page = fetch("GET", "/", headers=BROWSER).text
+        assert ('href="/files/there.txt"' in page, 'href="/files/gone.txt"' in page) == (True, False)
+        assert "1 file, 5" in page
+        history = fetch("GET", "/history/").text
+        assert ("gone.txt" in history, 'href="/files/gone.txt"' in history) == (True, False)
+
     def test_the_history_has_numbers_and_no_formatted_text(self) -> None:
         done = make_transfer(
             outcome="failed", error="checksum", verified=False, done=50, finished_at=NOW.replace(second=2)
@@ -858,6 +875,16 @@ class TestJson:
         assert status["protocol"] == "CFS/1"
         assert status["address"] == f"127.0.0.1:{served.port}"
         assert (status["transfers"], status["max_clients"]) == (0, 1000)
+        assert status["folder_error"] is None
+
+    def test_the_status_says_when_the_folder_cannot_be_read(self, served: Served) -> None:
+        served.folder.rename(served.folder.with_name("away"))
+        error = wait_until(lambda: fetch("GET", "/api/status").json["folder_error"])
+        assert error == "The server's folder cannot be read now: No such file or directory."
+        answer = fetch("GET", "/files/a.txt", headers=BROWSER)
+        assert (answer.status, "The file server is not available" in answer.text) == (503, True)
+        served.folder.with_name("away").rename(served.folder)
+        wait_until(lambda: fetch("GET", "/api/status").json["folder_error"] is None)
 
 
 class TestNamesAreText:

@@ -452,7 +452,7 @@ def test_what_is_no_file_is_not_found(peer: Peer, tmp_path: Path, name: str) -> 
 
 def test_each_code_that_a_download_can_be_refused_with_has_its_status() -> None:
     codes = {"bad-name", "bad-request", "denied", "not-found", "not-a-file", "timeout", "too-long"}
-    assert set(STATUSES) == codes | {"shutting-down"}
+    assert set(STATUSES) == codes | {"shutting-down", "unavailable"}
 
 
 # --- pace, cancel, cut
@@ -577,11 +577,27 @@ def test_a_small_file_that_changes_while_it_is_read_never_looks_whole(
     running: Running, peer: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     (tmp_path / "a").write_bytes(bytes(size))
-    monkeypatch.setattr("fileserver.storage.OpenFile.has_changed", lambda file: True)
+    monkeypatch.setattr("fileserver.openfile.OpenFile.has_changed", lambda file: True)
     assert start(running, peer) == size
     is_broken_off(peer, size)
     ending = running.events.ending(1)
     assert (ending.outcome, ending.error, ending.done) == ("failed", "changed", size - 1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no moment of the last change")
+def test_a_file_whose_time_is_put_back_after_a_write_never_looks_whole(
+    running: Running, peer: Peer, tmp_path: Path
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(bytes(5000))
+    assert start(running, peer, "/get/slow/a") == 5000
+    peer.read(1000)
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.write(b"mixed")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    is_broken_off(peer, 4000)
+    assert running.events.ending(1).error == "changed"
 
 
 def test_a_paced_file_that_changes_never_looks_whole(running: Running, peer: Peer, tmp_path: Path) -> None:

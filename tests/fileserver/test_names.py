@@ -14,6 +14,9 @@ from fileserver.names import (
     BadName,
     check_portable,
     check_safe,
+    composed,
+    forms_of,
+    free_names,
     is_safe,
     numbered,
     shown,
@@ -199,6 +202,29 @@ def test_a_numbered_portable_name_is_another_portable_name_in_the_same_folder(na
     assert other.rpartition("/")[0] == name.rpartition("/")[0]
     assert len(other.rpartition("/")[2].encode()) <= MAX_PART_BYTES
     check_portable(other)
+
+
+@given(NAMES, st.sets(st.integers(1, 130)), st.integers(1, 12))
+@example("week/" + "x" * 250 + ".txt", {1, 2, 3, 9, 10, 99}, 1)
+@example("a/big.iso", set(range(1, 120)), 4)
+def test_free_names_are_the_numbered_ones_that_are_not_taken(name: str, taken: set[int], start: int) -> None:
+    try:
+        check_portable(name)
+    except BadName:
+        return
+    every = {number: numbered(name, number) for number in range(start, 130)}
+    last_parts = {numbered(name, number).rpartition("/")[2] for number in taken}
+    wanted = [other for other in every.values() if other.rpartition("/")[2] not in last_parts]
+    assert list(free_names(name, last_parts, 130, start)) == wanted
+
+
+def test_a_name_has_itself_and_both_of_its_forms() -> None:
+    assert forms_of("abc") == ("abc",)
+    assert forms_of("\u00e9") == ("\u00e9", "e\u0301")
+    assert forms_of("e\u0301") == ("e\u0301", "\u00e9")
+    assert forms_of("\u00e9e\u0301") == ("\u00e9e\u0301", "\u00e9\u00e9", "e\u0301e\u0301")
+    assert composed("e\u0301.txt") == "\u00e9.txt"
+    assert composed("lone \ud800") == "lone \ud800"
 
 
 @given(st.text(st.characters(), max_size=200))

@@ -9,7 +9,7 @@ import stat
 import sys
 import threading
 import time
-from collections import namedtuple
+from collections import Counter, namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from fileserver import disk
 from fileserver import partials as module
 from fileserver.partials import Partials, State, Upload
+from fileserver.place import HAS_DIR_FD
 from fileserver.protocol import ErrorReply
-from fileserver.storage import HAS_DIR_FD, PARTIALS, Storage
+from fileserver.storage import PARTIALS, Storage
 from tests.servers import numbered_bytes, sha256
 
 needs_links = pytest.mark.skipif(sys.platform == "win32", reason="Windows lets few people make links")
@@ -461,6 +462,95 @@ def test_exists_rename_takes_the_first_free_number(storage: Storage, partials: P
     assert put(partials, "w/big.iso", b"x", "rename") == "w/big (2).iso"
 
 
+def test_the_free_number_is_found_without_a_look_at_each(
+    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: Counter[str] = Counter()
+    costs = []
+    put(partials, "first")  # which makes the hidden folder
+    for first, stop in ((1, 20), (20, 1500)):
+        for number in range(first, stop):
+            (storage.root / f"big ({number}).iso").write_bytes(b"")
+        (storage.root / "big.iso").write_bytes(b"")
+        with monkeypatch.context() as patch:
+            for function in ("stat", "lstat", "open", "scandir", "fsync"):
+                really = getattr(os, function)
+
+                def counted(*args: Any, really: Any = really, function: str = function, **kwargs: Any) -> Any:
+                    calls[function] += 1
+                    return really(*args, **kwargs)
+
+                patch.setattr(os, function, counted)
+            calls.clear()
+            storage._root._seen_until = float("inf")  # a look that is due now and then is not counted
+            assert put(partials, "big.iso", b"x", "rename") == f"big ({stop}).iso"
+        costs.append(dict(calls))
+        storage.delete(f"big ({stop}).iso")
+    assert costs[0] == costs[1]
+
+
+def test_a_number_that_another_program_takes_first_is_left_to_it(
+    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a disk that takes ``BIG (7).ISO`` for the same name does, too: the list does not show it."""
+    for number in range(7):
+        put(partials, "big.iso", b"%d" % number, "rename")
+    (storage.root / "big (7).iso").write_bytes(b"not seen")
+    names_in = Storage.names_in
+    monkeypatch.setattr(
+        Storage, "names_in", staticmethod(lambda place: [n for n in names_in(place) if "(7)" not in n])
+    )
+    assert put(partials, "big.iso", b"x", "rename") == "big (8).iso"
+    assert (storage.root / "big (7).iso").read_bytes() == b"not seen"
+
+
+NFC, NFD = "caf\u00e9/\u00fc.txt", "cafe\u0301/u\u0308.txt"
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its disks take both forms for one")
+def test_a_file_whose_name_looks_the_same_takes_the_name(storage: Storage, partials: Partials) -> None:
+    (storage.root / NFD).parent.mkdir()
+    (storage.root / NFD).write_bytes(b"from a Mac")
+    assert code_of(lambda: begin(partials, NFC, 1)) == "exists"
+    folder = NFD.partition("/")[0]
+    taken = [put(partials, NFC, b"x", "rename") for _ in range(6)]
+    assert taken == [f"{folder}/\u00fc ({number}).txt" for number in range(1, 7)]
+    assert put(partials, NFC, b"new", "replace") == NFD
+    assert content(storage, NFC) == b"new"
+    assert names(storage) == sorted([NFD, *taken])
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its disks take both forms for one")
+def test_a_number_is_taken_by_a_name_that_looks_the_same(storage: Storage, partials: Partials) -> None:
+    for number in range(1, 6):
+        (storage.root / f"u\u0308 ({number}).txt").write_bytes(b"from a Mac")
+    put(partials, "\u00fc.txt", b"x")
+    assert put(partials, "\u00fc.txt", b"x", "rename") == "\u00fc (6).txt"
+
+
+def test_an_upload_has_the_etag_that_its_file_has(storage: Storage, partials: Partials) -> None:
+    """The rename that publishes it is a change of the file, too."""
+    with closing(begin(partials, "a", 3)) as upload:
+        upload.write(memoryview(b"abc"))
+        entry = upload.publish("fail")
+    assert storage.stat("a") == entry
+    assert storage.sha256_of(storage.stat("a")) == sha256(b"abc")
+
+
+def test_a_hash_is_not_of_what_another_program_has_written_by_then(
+    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = disk.rename_if_free
+
+    def rename_and_write(source: Any, target: Any) -> None:
+        rename(source, target)
+        (storage.root / "a").write_bytes(b"other")
+
+    monkeypatch.setattr(disk, "rename_if_free", rename_and_write)
+    put(partials, "a", b"abc")
+    assert storage.sha256_of(storage.stat("a")) is None
+
+
 @pytest.fixture(params=["in one step", "look and rename"])
 def way_to_rename(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the system's own step that fails if the name is taken, and where it has none."""
@@ -703,7 +793,7 @@ def test_file_description_and_folders_are_flushed_before_a_file_counts_as_publis
     before, after = steps[: steps.index("rename")], steps[steps.index("rename") + 1 :]
     assert (storage.root / "w" / "a").stat().st_ino in before
     assert (storage.root / PARTIALS / f"{upload.id}.json").stat().st_ino in before
-    if storage._root_fd is not None:
+    if storage._root.fd is not None:
         assert storage.root.stat().st_ino in before
         assert {(storage.root / "w").stat().st_ino, (storage.root / PARTIALS).stat().st_ino} <= set(after)
 

@@ -251,7 +251,7 @@ def test_ping_counts_clients_and_transfers(registry: Registry) -> None:
     start(registry)
     ping = registry.ping()
     assert ping.pop("uptime") >= 0
-    assert ping == {"clients": 3, "max_clients": 7, "transfers": 1}
+    assert ping == {"clients": 3, "max_clients": 7, "transfers": 1, "folder_error": None}
 
 
 def test_a_rate_looks_back_over_a_few_seconds() -> None:
@@ -284,6 +284,7 @@ def test_the_first_line_is_full_and_has_every_live_transfer(registry: Registry) 
         "transfers",
         "waiting",
         "files",
+        "folder_error",
         "send_rate",
         "receive_rate",
         "sent",

@@ -18,6 +18,7 @@ import pytest
 from fileserver import connection as connection_module
 from fileserver import pagecache
 from fileserver import server as server_module
+from fileserver import storage as storage_module
 from fileserver.crew import SPARE
 from fileserver.events import (
     ClientConnected,
@@ -409,16 +410,16 @@ def test_whoever_has_to_wait_lets_another_wait_for_clients(
     waiting, go_on = threading.Event(), threading.Event()
     (tmp_path / "small").write_bytes(b"small")
     (tmp_path / "slow").write_bytes(bytes(30_000_000))
-    require_regular = Storage._require_regular
+    require_regular = storage_module.require_regular
 
-    def slow_disk(storage: Storage, place: Any, name: str) -> Any:
+    def slow_disk(place: Any, name: str) -> Any:
         if name == "slow":
             waiting.set()
             go_on.wait(10)
-        return require_regular(storage, place, name)
+        return require_regular(place, name)
 
     if where == "disk":
-        monkeypatch.setattr(Storage, "_require_regular", slow_disk)
+        monkeypatch.setattr(storage_module, "require_regular", slow_disk)
         monkeypatch.setattr(pagecache, "open_file", lambda *_: None)
     with running.peer(receive_buffer=4096) as first:
         if where == "giving":

@@ -19,9 +19,12 @@ from hypothesis import strategies as st
 
 from fileserver import pagecache
 from fileserver import storage as storage_module
+from fileserver.openfile import OpenFile
 from fileserver.partials import Partials
+from fileserver.place import HAS_DIR_FD
 from fileserver.protocol import ErrorReply
-from fileserver.storage import HAS_DIR_FD, PARTIALS, FolderError, OpenFile, Storage
+from fileserver.root import FolderError
+from fileserver.storage import PARTIALS, Storage
 from tests.servers import sha256
 
 needs_links = pytest.mark.skipif(sys.platform == "win32", reason="Windows lets few people make links")
@@ -283,7 +286,7 @@ def test_a_fifo_that_takes_the_place_of_a_file_before_it_is_opened_holds_nobody_
     os.mkfifo(storage.root / "pipe")
     regular = storage.root / "regular"
     regular.write_text("a")
-    monkeypatch.setattr(storage, "_require_regular", lambda place, name: regular.stat())
+    monkeypatch.setattr(storage_module, "require_regular", lambda place, name: regular.stat())
     assert code_of(lambda: storage.open("pipe")) == "not-a-file"
 
 
@@ -410,7 +413,7 @@ def test_entries_are_those_of_a_plain_sort_and_filter(
         except OSError:  # a folder has that name, or a file that of a folder
             continue
         made.append(name)
-    with Storage(storage.root, use_dir_fd=storage._root_fd is not None) as again:
+    with Storage(storage.root, use_dir_fd=storage._root.fd is not None) as again:
         key = after.encode("utf-8", "surrogatepass")
         wanted = sorted((n for n in made if n.startswith(prefix) and n.encode() > key), key=str.encode)
         assert names(again, prefix, after) == wanted
@@ -476,8 +479,8 @@ def test_a_page_of_a_large_folder_costs_no_more_calls_than_one_of_a_small_folder
             assert page(storage, 5, "folder/0009") == [f"folder/{number:04}" for number in range(10, 15)]
         costs.append(calls)
     assert costs[0] == costs[1]
-    assert costs[0]["stat"] == 5  # one for each of the page
-    assert costs[0]["scandir"] == 2
+    assert costs[0]["stat"] == 7  # one for each of the page, two to see that the served folder can be read
+    assert costs[0]["scandir"] == 3
 
 
 def test_a_page_reads_only_the_folders_that_it_comes_to(
@@ -488,7 +491,7 @@ def test_a_page_reads_only_the_folders_that_it_comes_to(
         (storage.root / f"{number:02}" / "file").write_bytes(b"")
     calls = Calls(monkeypatch, "scandir")
     assert page(storage, 2, "09/file") == ["10/file", "11/file"]
-    assert calls["scandir"] <= 4  # the root, the two, and the one in which the page before ended
+    assert calls["scandir"] <= 5  # the root twice, the two, and the one in which the page before ended
 
 
 def test_a_listing_that_is_left_early_leaves_no_folder_open(
@@ -506,15 +509,16 @@ def test_a_folder_that_a_link_replaces_during_a_listing_is_not_followed(
     storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(storage, "folder/secret.txt")
-    children = storage._children
+    children = storage._listing._children
 
-    def replaced(folder: str) -> Iterator[str]:
-        yield from children(folder)
+    def replaced(folder: str, wanted: Any) -> list[str]:
+        found = children(folder, wanted)
         if folder:
             shutil.rmtree(storage.root / "folder")
             (storage.root / "folder").symlink_to(tmp_path)
+        return found
 
-    monkeypatch.setattr(storage, "_children", replaced)
+    monkeypatch.setattr(storage._listing, "_children", replaced)
     assert names(storage) == []
     assert (storage.root / "folder" / "secret.txt").exists()  # seen through the link
 
@@ -533,6 +537,66 @@ def test_a_tree_as_deep_as_a_name_can_be_is_listed(storage: Storage) -> None:
     finally:
         threading.stack_size(size)
     assert found == [deepest]
+
+
+# --- Unicode's two forms
+
+NFC, NFD = "caf\u00e9/\u00fc.txt", "cafe\u0301/u\u0308.txt"
+MIXED = "cafe\u0301/\u00fc.txt"
+needs_both_forms = pytest.mark.skipif(sys.platform == "darwin", reason="its disks take both forms for one")
+
+
+def lay(storage: Storage, name: str, data: bytes = b"by hand") -> None:
+    """A file under exactly this name, as somebody else's program makes one."""
+    path = storage.root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+@needs_both_forms
+@pytest.mark.parametrize("kept", [NFC, NFD, MIXED])
+@pytest.mark.parametrize("asked", [NFC, NFD, MIXED])
+def test_a_name_is_found_in_whichever_form_and_answers_with_that_of_the_disk(
+    storage: Storage, kept: str, asked: str
+) -> None:
+    lay(storage, kept)
+    assert names(storage) == [kept]
+    with storage.open(asked) as file:
+        assert (file.name, file.read_at(0, 10)) == (kept, b"by hand")
+    entry = storage.stat(asked)
+    storage.remember_hash(kept, entry.etag, "f" * 64)
+    assert (entry.name, storage.sha256_of(storage.stat(asked))) == (kept, "f" * 64)
+    assert storage.delete(asked) == kept
+    assert names(storage) == []
+    for method in (storage.open, storage.stat, storage.delete):
+        assert code_of(lambda: method(asked)) == "not-found"  # noqa: B023
+
+
+@needs_both_forms
+def test_of_two_files_whose_names_look_the_same_each_is_found_by_its_own(storage: Storage) -> None:
+    lay(storage, NFC, b"composed")
+    lay(storage, NFD, b"decomposed")
+    assert names(storage) == sorted([NFC, NFD])
+    assert (content(storage, NFC), content(storage, NFD)) == (b"composed", b"decomposed")
+    storage.delete(NFD)
+    assert (content(storage, NFC), content(storage, NFD)) == (b"composed", b"composed")
+
+
+@needs_both_forms
+def test_a_name_too_long_in_one_form_is_found_by_it_in_the_other(storage: Storage) -> None:
+    lay(storage, "\u00e9" * 127)
+    assert content(storage, "e\u0301" * 127) == b"by hand"
+    assert code_of(lambda: storage.stat("e\u0301" * 126 + "x")) in ("not-found", "bad-name")
+
+
+@needs_links
+@pytest.mark.parametrize(
+    "name", ["../u\u0308", "u\u0308/../../secret.txt", ".u\u0308", "u\u0308\n", "li\u0301nk/secret.txt"]
+)
+def test_another_form_leads_no_further_than_the_name_itself(storage: Storage, name: str) -> None:
+    (storage.root / "l\u00ednk").symlink_to(storage.root.parent)
+    for method in (storage.open, storage.stat, storage.delete):
+        assert code_of(lambda: method(name)) in ("bad-name", "not-found")  # noqa: B023
 
 
 # --- deleting

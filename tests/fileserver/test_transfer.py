@@ -17,11 +17,12 @@ from fileserver import disk
 from fileserver import session as session_module
 from fileserver.connection import PeerGone, Stalled
 from fileserver.events import TransferFinished, TransferStarted
+from fileserver.openfile import OpenFile
 from fileserver.pacing import Pace
 from fileserver.protocol import ErrorReply
 from fileserver.registry import Stopped
 from fileserver.service import GUEST, Grant, Limits
-from fileserver.storage import PARTIALS, OpenFile
+from fileserver.storage import PARTIALS
 from fileserver.transfer import SMALL, WINDOW, FileChanged, ending_of
 from tests.servers import Peer, Running, numbered_bytes, request, run_server, sha256, wait_until
 
@@ -301,6 +302,50 @@ def test_a_file_that_is_written_to_meanwhile_gets_changed_in_place_of_end(
         ending = running.events.ending(1)
         assert (ending.outcome, ending.error, ending.done) == ("failed", "changed", BIG)
         assert peer.is_usable()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no moment of the last change")
+@pytest.mark.parametrize("pace", [None, {"chunk": 100_000, "pause": 0.001}])
+def test_a_write_whose_time_is_put_back_gets_changed_in_place_of_end(
+    way: str, tmp_path: Path, pace: dict[str, Any] | None
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(bytes(BIG))
+    with run_server(tmp_path, use_dir_fd=way != "paths") as running, running.peer() as peer:
+        before = peer.ask("GET", name="a", pace=pace)
+        found = path.stat()
+        with path.open("r+b") as file:
+            file.seek(BIG // 2)
+            file.write(b"mixed")
+        os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+        peer.read(BIG)
+        assert peer.err()["code"] == "changed"
+        assert running.events.ending(1).error == "changed"
+        # Nor is what has come gone on with: it is of another content.
+        refusal = peer.refusal(request("GET", name="a", offset=1000, etag=before["etag"]))
+        assert refusal["code"] == "changed"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows moves no open file")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: path.chmod(0o600),
+        lambda path: os.link(path, path.with_name("b")),
+        lambda path: path.rename(path.with_name("b")),
+        lambda path: path.unlink(),
+    ],
+)
+def test_what_leaves_the_content_of_a_file_leaves_its_transfers(
+    way: str, tmp_path: Path, change: Callable[[Path], Any]
+) -> None:
+    data = numbered_bytes(BIG)
+    (tmp_path / "a").write_bytes(data)
+    with run_server(tmp_path, use_dir_fd=way != "paths") as running, running.peer() as peer:
+        peer.ask("GET", name="a")
+        change(tmp_path / "a")
+        assert peer.read(BIG) == data
+        assert peer.end()["sent"] == BIG
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells")

@@ -26,11 +26,19 @@ class Command(BaseCommand):
         add_server_address(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        unread: list[int] = []
         with file_server(options) as client:
             prefix = options["prefix"]
-            entries = list(client.files(prefix))
-            if prefix and not entries:  # as of grep: nothing on the standard output, and an exit code of 1
+            entries = list(client.files(prefix, unread.append))
+            if prefix and not entries and not unread:  # as of grep: nothing on the standard output
                 raise CommandError(f"No file begins with {shown(prefix)}.{what_begins_so(client, prefix)}")
+        self._show(entries)
+        if unread:
+            raise CommandError(
+                "These are not all files: the server cannot read a part of its folder. Its log says which."
+            )
+
+    def _show(self, entries: list[dict[str, Any]]) -> None:
         if not console.is_terminal:  # for other programs: bytes, Unix time, name
             try:
                 for entry in entries:

@@ -75,6 +75,8 @@ class Board:
         for row in sorted(self._moving.values(), key=lambda row: int(row["id"])):
             table.add_row(*self._cells(row))
         parts: list[RenderableType] = [headline, table]
+        if error := status.get("folder_error"):
+            parts.insert(1, Text(error, style="red"))
         if not self._moving:
             parts.append(Text("nothing moves", style="dim"))
         parts.extend(self._ending(row) for row in self._ended)
