@@ -29,7 +29,7 @@ UNKNOWN = "/uploads/0123456789abcdef0123456789abcdef"
 
 class Ask(NamedTuple):
     method: str
-    path: str  # with {upload}, {direct} and {probe} for what is known when the servers run, {etag} in headers
+    path: str  # "{upload}" and the like, here and in headers, are known when the servers run
     status: int
     headers: dict[str, str] = {}
     body: bytes | None = None
@@ -75,11 +75,11 @@ SITE = [
     Ask("GET", "/files/nothing", 404),
     Ask("GET", "/files/nothing", 404, {"Accept": "text/html"}),
     Ask("POST", "/files/a.txt", 405),
-    Ask("PUT", "/files/b.txt", 201, {}, b"xyz"),
-    Ask("PUT", "/files/b.txt", 409, {}, b"xyz"),
+    Ask("PUT", "/files/new.txt", 201, {}, b"xyz"),
+    Ask("PUT", "/files/a.txt", 409, {}, b"xyz"),
     Ask("PUT", "/files/.hidden", 400, {}, b"xyz"),
-    Ask("DELETE", "/files/b.txt", 204),
-    Ask("DELETE", "/files/b.txt", 404),
+    Ask("DELETE", "/files/unwanted", 204),
+    Ask("DELETE", "/files/nothing", 404),
     # tus
     Ask("POST", "/uploads/", 201, NEW),
     Ask("POST", "/uploads/", 400, TUS),
@@ -89,8 +89,8 @@ SITE = [
     Ask("PATCH", "{upload}", 409, {**PART, "Upload-Offset": "1"}, b"x"),
     Ask("PATCH", "{upload}", 415, {**TUS, "Upload-Offset": "0"}, b"x"),
     Ask("PATCH", "{upload}", 413, {**PART, "Upload-Offset": "0"}, b"1234"),
-    Ask("PATCH", "{upload}", 204, {**PART, "Upload-Offset": "0"}, b"12"),
-    Ask("DELETE", "{upload}", 204, TUS),
+    Ask("PATCH", "{another upload}", 204, {**PART, "Upload-Offset": "0"}, b"12"),
+    Ask("DELETE", "{unwanted upload}", 204, TUS),
     Ask("HEAD", UNKNOWN, 404, TUS),
 ]
 DIRECT = [
@@ -121,7 +121,12 @@ ACCEPTED = {
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with run_stack(tmp_path_factory.mktemp("stack")) as running:
-        for name, data in {"a.txt": b"hello\n" * 100, "ü.txt": b"hello", "empty": b""}.items():
+        for name, data in {
+            "a.txt": b"hello\n" * 100,
+            "ü.txt": b"hello",
+            "empty": b"",
+            "unwanted": b"",
+        }.items():
             (running.files / name).write_bytes(data)
         running.known = known_of(running)  # type: ignore[attr-defined]
         yield running
@@ -139,7 +144,10 @@ def known_of(stack: Stack) -> dict[str, str]:
         "{static etag}": headers_of(port, "HEAD", "/static/css/site.css")["etag"],
         "{direct}": urlsplit(headers_of(port, "GET", "/files/a.txt?straight=1")["location"]).path,
         "{probe}": urlsplit(probe[1]).path,
-        "{upload}": headers_of(port, "POST", "/uploads/", NEW)["location"],
+        **{
+            name: headers_of(port, "POST", "/uploads/", NEW)["location"]
+            for name in ("{upload}", "{another upload}", "{unwanted upload}")
+        },
     }
 
 
