@@ -56,8 +56,10 @@ FLOODS = {
 
 def main(words: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.flood", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *FLOODS], help="only these")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"only these of {', '.join(FLOODS)}")
     names = parser.parse_args(words).names or list(FLOODS)
+    if unknown := set(names) - FLOODS.keys():
+        parser.error(f"there is no flood {min(unknown)}; there are: {', '.join(FLOODS)}")
     with running() as (port, ticket):
         print(f"{'flood':10} {'GETs/s':>8} {'longest':>10} {'connections':>12}")
         for name in names:

@@ -311,3 +311,17 @@ def test_quick_figures_are_never_written_to_the_page(tmp_path: Path) -> None:
     done = run_benchmarks("--quick", "--write", "download")
     assert done.returncode == 2
     assert "--write and --quick do not go together" in done.stderr
+
+
+def test_what_is_left_beside_a_flood_is_told_for_each() -> None:
+    command = [sys.executable, "-m", "benchmarks.flood", "nobody", "LF"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stderr
+    head, *rows = (line.split() for line in done.stdout.splitlines())
+    assert head[:2] == ["flood", "GETs/s"]
+    assert [row[0] for row in rows] == ["nobody", "LF"]
+    assert all(int(row[1].replace(",", "")) > 0 for row in rows)
+    assert [int(row[-1].replace(",", "")) > 1 for row in rows] == [
+        False,
+        True,
+    ]  # it is cut off, and comes back
