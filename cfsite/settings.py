@@ -71,6 +71,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.common.CommonMiddleware",  # refuses unknown hosts, so before everything that answers
     "files_app.access.LoopbackOnlyMiddleware",
+    "files_app.middleware.DatabaseMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -105,12 +106,17 @@ TEMPLATES = [
 
 DATABASES = {"default": env.db("DATABASE_URL", "sqlite:///db.sqlite3")}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["ENGINE"] = (
+        "files_app.sqlite3"  # which makes no empty database in place of a lost one
+    )
     DATABASES["default"]["NAME"] = BASE_DIR / DATABASES["default"]["NAME"]
     DATABASES["default"]["OPTIONS"] = {
         # Readers and the one writer do not wait for each other, and a write transaction that begins
         # DEFERRED would fail at once under another writer, however long the timeout.
         # A checkpoint each 4,000 pages in place of 1,000: one that many rows change is copied once.
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=4000;",
+        # A reader that stays for long lets the log grow; after it the file is cut to 64 MiB again.
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=4000; "
+        "PRAGMA journal_size_limit=67108864;",
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
     }

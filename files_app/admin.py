@@ -67,7 +67,7 @@ class TransferAdmin(ReadOnlyAdmin):
     def nice_done(self, transfer: Transfer) -> str:
         return size_text(transfer.done)
 
-    @admin.display(description="seconds")
+    @admin.display(description="seconds", ordering="seconds")
     def nice_seconds(self, transfer: Transfer) -> str:
         return "" if transfer.seconds is None else f"{transfer.seconds:.1f}"
 
@@ -83,7 +83,7 @@ class TransferAdmin(ReadOnlyAdmin):
 
 CSV_FIELDS = (
     *("id", "started_at", "finished_at", "direction", "name", "size", "offset", "length", "done", "outcome"),
-    *("error", "verified", "client", "user", "via", "thread", "pace"),
+    *("error", "verified", "client", "user", "via", "thread", "pace", "seconds"),
 )
 
 

@@ -1,12 +1,12 @@
 """What can be had, and what was moved."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import NamedTuple
 from urllib.parse import quote
 
 from django.db import models
-from django.db.models import Count, F, OuterRef, Q, Subquery, Value
+from django.db.models import Count, F, Max, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils import timezone
@@ -161,6 +161,27 @@ class Record(NamedTuple):
     outcome: str
     error: str
     verified: bool | None
+    seconds: float | None
+
+
+class ServerRunQuerySet(models.QuerySet["ServerRun"]):
+    def last_seen(self) -> datetime | None:
+        """When a server was last known to be alive."""
+        newest = self.order_by("-pk").first()
+        return newest.seen_at if newest else None
+
+
+class ServerRun(models.Model):
+    """A file server from its start to its end: what it left running is closed at its last sign of life."""
+
+    key = models.CharField(max_length=32, unique=True, help_text="names it outside the database too")
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField(help_text="renewed about once a second while transfers run")
+
+    objects = ServerRunQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"server of {self.started_at}"
 
 
 class TransferQuerySet(models.QuerySet["Transfer"]):
@@ -184,9 +205,20 @@ class TransferQuerySet(models.QuerySet["Transfer"]):
         return bulk.insert(Transfer, Record._fields, rows, {"file_id": files.get})
 
     def close_interrupted(self) -> int:
-        """Give an ending to what a server that died left running; how many there were."""
-        left = self.filter(outcome=Transfer.Outcome.RUNNING)
-        return left.update(outcome=Transfer.Outcome.INTERRUPTED, finished_at=timezone.now())
+        """Give an ending to what a server that died left running; how many there were.
+
+        It ends when that server was last known to be alive. Of a server that left no sign of life, that is
+        when its last transfer ended.
+        """
+        left = list(self.filter(outcome=Transfer.Outcome.RUNNING))
+        last = ServerRun.objects.last_seen() or self.aggregate(last=Max("finished_at"))["last"]
+        for row in left:
+            row.outcome = Transfer.Outcome.INTERRUPTED
+            row.finished_at = max(row.started_at, last or row.started_at)
+            if row.seconds is None:  # it died before the first were written
+                row.seconds = (row.finished_at - row.started_at).total_seconds()
+        self.bulk_update(left, ["outcome", "finished_at", "seconds"], batch_size=100)
+        return len(left)
 
 
 class Transfer(models.Model):
@@ -236,6 +268,12 @@ class Transfer(models.Model):
     verified = models.BooleanField(
         null=True, help_text="the receiver's hash was right; unknown: it gave none"
     )
+    seconds = models.FloatField(
+        null=True,
+        blank=True,
+        help_text="that it took, all tries of an upload together, by a clock that nobody sets; "
+        "of one that runs, as last written",
+    )
 
     objects = TransferQuerySet.as_manager()
 
@@ -251,14 +289,6 @@ class Transfer(models.Model):
 
     def __str__(self) -> str:
         return f"{self.direction} of {self.name}: {self.outcome}"
-
-    @property
-    def duration(self) -> timedelta | None:
-        return self.finished_at - self.started_at if self.finished_at else None
-
-    @property
-    def seconds(self) -> float | None:
-        return self.duration.total_seconds() if self.duration is not None else None
 
     @property
     def rate(self) -> float | None:

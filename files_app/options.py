@@ -8,10 +8,11 @@ from pathlib import Path
 
 from django.conf import settings
 from django.core.management.base import CommandError
-from django.db import DatabaseError, connection
+from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from files_app.checks import secrets_inside
+from files_app.database import sentences
 from files_app.neighbours import who_listens
 from fileserver.server import address_text
 
@@ -49,11 +50,9 @@ def non_negative(text: str) -> float:
 
 def require_migrated() -> None:
     """Raise ``CommandError`` if the database lacks tables that this version needs."""
-    try:
+    with sentences():
         executor = MigrationExecutor(connection)
         missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    except DatabaseError as error:
-        raise CommandError(f"The database cannot be opened: {error}.") from None
     if missing:
         raise CommandError(f"The database lacks {len(missing)} migrations. Run: python manage.py migrate")
 

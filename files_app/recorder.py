@@ -7,20 +7,27 @@ writes it in one transaction. Whatever else has to be written in the server's pr
 
 A transfer that ends before the writer has seen its beginning is made into its row by the thread that ends it:
 to it the facts are at hand, while the writer, on another core, has to fetch each of them from memory.
+
+While the database cannot be written, what comes waits in memory. When that takes long, or becomes much, or
+when the server ends, it is put aside into a file (``spill``), which is written first as soon as that works.
 """
 
 import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import islice
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import groupby, islice
+from typing import Any
+from uuid import uuid4
 
-from django.db import InterfaceError, OperationalError, connections, transaction
+from django.db import OperationalError, connection, connections, transaction
 
-from files_app.models import File, Record, Transfer, moment
+from files_app.batch import Batch, Item, Job, Rows, Whole, record_of
+from files_app.database import is_out_of_service, sentence_of, sqlite_file
+from files_app.models import ServerRun, moment
+from files_app.spill import Line, Spill, set_aside, spill_path
 from fileserver import events
 
 log = logging.getLogger(__name__)
@@ -29,52 +36,41 @@ BATCH = 5000  # items in one transaction, at most
 REST = 0.05  # seconds from one transaction to the next: one by one, short transfers would wait for their rows
 BUSY = 200  # items in one transaction, after which there is the longer rest
 BUSY_REST = 0.25  # seconds: the fewer and longer the writes, the less the bytes are held up
-REMEMBERED = 10_000  # ended transfers, at least, whose receipt may still come
-PROGRESS_WRITES = 10.0  # seconds between two writes of the progress of what runs
-NO_ROW = 0  # no row has this key
-RETRY_PAUSES = (0.1, 0.5, 2.0, 5.0)  # seconds; the last one again and again
+SIGN_OF_LIFE = 1.0  # seconds between two, while transfers run
+RETRY_PAUSES = (0.1, 0.5, 1.0)  # seconds; the last one again and again
+BUSY_TIMEOUT = 1.0  # seconds that SQLite waits for a lock, in place of the settings' time: a stop is noticed
+SPILL_AFTER = 5.0  # seconds that the database could not be written, after which endings are put aside
+MOST_IN_MEMORY = 10_000  # items
+SPILL_BATCH = 500  # of what was put aside, in one transaction
+WRITE_SECONDS = 5.0  # that a stop leaves for writing
+STOP_SECONDS = WRITE_SECONDS + BUSY_TIMEOUT + 2.0  # that a stop takes at the most, putting aside included
 
 WRITTEN = {events.TransferStarted, events.TransferProgressed, events.TransferVerified}
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Something else to be written; ``settled`` is called when it is committed, or given up for good."""
-
-    write: Callable[[], None]
-    settled: Callable[[], None]
-
-
 LOOK = Job(lambda: None, lambda: None)  # wakes the writer where it waits for the queue; never in a batch
 
 
-class Whole(NamedTuple):
-    """A transfer that has ended: its row is written once."""
-
-    id: int
-    record: Record
-
-
-Item = events.Event | Whole | Job
-
-
 class Recorder:
-    """An observer. ``start`` it before the server, ``stop`` it after: then everything is written."""
+    """An observer. ``start`` it before the server, ``stop`` it after: then all is written, or on the disk for
+    the next start, which is to ``recover`` it."""
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="Recorder")
         self._stopping = threading.Event()
+        self._deadline = float("inf")  # monotonic seconds; from then on nothing is tried any more
         self._listeners: dict[type, Callable[[Any], None]] = {}
         # What the writer has not seen yet. Where it waits for the queue it is woken by a LOOK.
         self._begun: dict[int, events.TransferStarted] = {}
         self._is_waiting = False
-        self._rows: dict[int, int] = {}  # id of a live transfer → its row
-        self._ended_rows: dict[int, int] = {}
-        self._progress: dict[int, int] = {}
-        self._progress_due = 0.0
+        self._rows = Rows()
         self._rested = 0.0  # monotonic seconds
         self._no_rest = threading.Event()
+        self._run_key = uuid4().hex
+        self._seen_due = 0.0  # monotonic seconds
+        self._spill = Spill(spill_path())
+        self._file: tuple[int, int] | None = None  # device and number of the database's file
+        self._failing_since: float | None = None  # monotonic seconds
+        self._failures = 0
 
     def __call__(self, event: events.Event) -> None:
         if isinstance(event, events.TransferStarted) and not event.upload:  # which may have a row already
@@ -84,7 +80,7 @@ class Recorder:
         elif isinstance(event, events.TransferFinished):
             # Who takes its beginning out writes it.
             begun = self._begun.pop(event.id, None)
-            self._queue.put(Whole(event.id, _record(begun, event, begun.at)) if begun else event)
+            self._queue.put(Whole(event.id, record_of(begun, event, begun.at)) if begun else event)
         elif type(event) in WRITTEN or type(event) in self._listeners:
             self._queue.put(event)
 
@@ -97,11 +93,23 @@ class Recorder:
         """Have ``listener`` called in the writer thread, in its transaction, for each event of ``kind``."""
         self._listeners[kind] = listener
 
+    def recover(self) -> None:
+        """Write what an earlier server had to put aside, before its rows are closed as interrupted.
+
+        Raises ``DatabaseError`` when that cannot be written now; it is kept then.
+        """
+        self._write_spilled()
+
+    def register(self) -> None:
+        """Give the first sign of life: from here on what is found running is of this server."""
+        self._give_sign_of_life()
+
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what is on the queue, then end the thread."""
+        """Write what is on the queue, or put it aside when that takes too long; then end the thread."""
+        self._deadline = time.monotonic() + WRITE_SECONDS
         self._stopping.set()
         self._queue.put(None)
         self._no_rest.set()
@@ -110,29 +118,39 @@ class Recorder:
     # --- the writer thread
 
     def _run(self) -> None:
+        # In place of the settings, which other threads share.
+        options = connection.settings_dict["OPTIONS"]
+        if connection.vendor == "sqlite":
+            options = {**options, "timeout": BUSY_TIMEOUT}
+        connection.settings_dict = {**connection.settings_dict, "OPTIONS": options}
+        left: list[Item] = []  # what the database has not taken
+        ended = False
         try:
-            ended = False
-            while not ended:
-                batch, ended = self._gather()
-                self._write_with_patience(batch)
-                self._rested = time.monotonic() + (REST if len(batch) < BUSY else BUSY_REST)
-                for item in batch:
-                    if isinstance(item, Job):
-                        item.settled()
+            while left or not ended:
+                if not ended:
+                    more, ended = self._gather(left)
+                    left += more
+                count = len(left)
+                left = self._write(left)
+                self._rested = time.monotonic() + (REST if count < BUSY else BUSY_REST)
+                if left:
+                    left = self._outlast(left)
         finally:
             connections.close_all()
 
-    def _gather(self) -> tuple[list[Item], bool]:
-        """What has come since the last batch; and whether it was the end."""
+    def _gather(self, left: list[Item]) -> tuple[list[Item], bool]:
+        """What has come since the last batch, and whether it was the end. Waits if nothing is ``left``."""
         batch: list[Item] = []
-        item = self._wait()
-        if self._queue.qsize() < BATCH:
+        item = LOOK if left else self._wait()
+        if self._queue.qsize() < BATCH and not left:
             self._no_rest.wait(self._rested - time.monotonic())
         self._no_rest.clear()
+        # While nothing can be written, all of it: what waits in memory is counted in one place.
+        most = BATCH if self._failing_since is None else BATCH + self._queue.qsize()
         while item is not None:
             if item is not LOOK:
                 batch.append(item)
-            if len(batch) >= BATCH:
+            if len(batch) >= most:
                 break
             try:
                 item = self._queue.get_nowait()
@@ -147,199 +165,172 @@ class Recorder:
         # either it sees what is there, or they see that it waits.
         self._is_waiting = True
         try:
-            return LOOK if self._begun else self._queue.get()
+            if self._begun:
+                return LOOK
+            # What runs is told to be alive; with nothing left to write there is nothing to wake up for.
+            return self._queue.get(timeout=SIGN_OF_LIFE if self._rows.live or self._spill else None)
+        except queue.Empty:
+            return LOOK
         finally:
             self._is_waiting = False
 
-    def _write_with_patience(self, items: list[Item]) -> None:
-        """Write; wait out a locked or full database, and let no poisonous event take others with it."""
-        for attempt in range(10_000):
-            batch = _Batch(self, items)
-            try:
-                with transaction.atomic():
-                    batch.write()
-            except (OperationalError, InterfaceError) as error:
-                connections.close_all()  # one to a database that was restarted would stay broken
-                pause = RETRY_PAUSES[min(attempt, len(RETRY_PAUSES) - 1)]
-                log.error("the history cannot be written (%s); trying again in %g s", error, pause)
-                if self._stopping.wait(pause) and attempt >= len(RETRY_PAUSES):
-                    log.error("the server ends: %d events of the history are lost", len(items))
-                    return
-            except Exception:
-                if len(items) == 1:
-                    log.exception("left out of the history: %r", items[0])
-                    return
-                for item in items:
-                    self._write_with_patience([item])
-                return
-            else:
-                batch.remember()
-                return
+    def _write(self, items: list[Item]) -> list[Item]:
+        """Write; what is left if the database is out of service. No poisonous event takes others with it."""
+        if time.monotonic() >= self._deadline:
+            return items
+        try:
+            items = self._begin_again_elsewhere() + items
+            self._write_spilled()
+            self._commit(items)
+        except Exception as error:
+            if is_out_of_service(error):
+                self._fail(error)
+                return items
+            if len(items) > 1:
+                return self._write_one_by_one(items)
+            log.exception("left out of the history: %r", items[0] if items else None)
+        else:
+            self._succeed()
+        _settle(items)
+        return []
 
+    def _write_one_by_one(self, items: list[Item]) -> list[Item]:
+        for number, item in enumerate(items):
+            if left := self._write([item]):
+                return left + items[number + 1 :]
+        return []
 
-class _Batch:
-    """Some events on their way into the database, inside one transaction.
-
-    The recorder remembers nothing of it before it is committed: after a rollback the same events come again.
-    """
-
-    def __init__(self, recorder: Recorder, items: list[Item]) -> None:
-        self._recorder = recorder
-        self._items = items
-        self._whole: list[Whole] = []
-        self._started: list[events.TransferStarted] = []
-        self._new: dict[int, int] = {}  # id of a transfer that began → its row
-        self._older: set[int] = set()  # tries of an upload that are not its last
-        self._reopened: set[int] = set()
-        self._ended: list[events.TransferFinished] = []
-        self._ended_rows: dict[int, int] = {}
-        self._verified: list[events.TransferVerified] = []
-
-    def write(self) -> None:
-        for item in self._items:
-            self._take(item)
-        self._insert()
-        self._update()
-        self._write_progress()
-
-    def _take(self, item: Item) -> None:
-        match item:
-            case Whole():
-                self._whole.append(item)
-            case events.TransferStarted():
-                self._started.append(item)
-            case events.TransferFinished():
-                self._ended.append(item)
-            case events.TransferVerified():
-                self._verified.append(item)
-            case events.TransferProgressed():
-                self._recorder._progress[item.id] = item.done
-            case _ if type(item) in self._recorder._listeners:
-                self._recorder._listeners[type(item)](item)
-            case Job():
-                item.write()
-
-    def _insert(self) -> None:
-        """Rows of what began in this batch; what also ended in it is written once, with its ending."""
-        names = {event.name for event in self._started + self._ended} | {w.record.name for w in self._whole}
-        self._files = dict(File.rows.filter(name__in=names).values_list("name", "pk")) if names else {}
-        known = self._rows_of_uploads()
-        endings = {event.id: event for event in self._ended}
-        states: dict[int | str, Record] = {}  # of each row; all tries of an upload are one
-        for event in self._started:
-            key = event.upload or event.id
-            begun = states[key].started_at if event.upload and key in states else event.at
-            states[key] = _record(event, endings.get(event.id), begun)
-        rows: dict[int | str, int] = {key: row.pk for key, row in known.items()}
-        new = [key for key in states if key not in rows]
-        records = [states[key] for key in new] + [whole.record for whole in self._whole]
-        keys = Transfer.objects.record(records, self._files)
-        rows |= zip(new, keys[: len(new)], strict=True)
-        self._ended_rows = {whole.id: pk for whole, pk in zip(self._whole, keys[len(new) :], strict=True)}
-        self._new = {event.id: rows[event.upload or event.id] for event in self._started}
-        newest = {event.upload: event.id for event in self._started if event.upload}
-        self._older = {e.id for e in self._started if e.upload and newest[e.upload] != e.id}
-        self._reopen(known, states)
-
-    def _reopen(self, known: dict[str, Transfer], states: dict[int | str, Record]) -> None:
-        for upload, row in known.items():
-            state = states[upload]
-            for field in REOPENED:
-                setattr(row, field, getattr(state, field))
-            row.file_id = self._files.get(state.name)
-            row.finished_at = None if state.finished_at is None else moment(state.finished_at)
-        self._reopened = {row.pk for row in known.values()}
-        if known:
-            Transfer.objects.bulk_update(
-                known.values(), [*REOPENED, "file_id", "finished_at"], batch_size=100
-            )
-
-    def _rows_of_uploads(self) -> dict[str, Transfer]:
-        """Of uploads that go on after a break: they stay one row, from the first try to the last."""
-        uploads = {event.upload for event in self._started if event.upload}
-        return {row.upload: row for row in Transfer.objects.filter(upload__in=uploads)} if uploads else {}
-
-    def _update(self) -> None:
-        recorder = self._recorder
-        for event in self._ended:
-            recorder._progress.pop(event.id, None)
-            pk = self._ended_rows[event.id] = self._live_row(event.id)
-            # An ending that is older than a new beginning of the same upload says nothing any more.
-            if event.id not in self._new and pk not in self._reopened:
-                Transfer.objects.filter(pk=pk, finished_at=None).update(
-                    name=event.name,
-                    file_id=self._files.get(event.name),
-                    done=event.done,
-                    outcome=event.outcome,
-                    error=event.error,
-                    verified=event.verified,
-                    finished_at=moment(event.at),
-                )
-        for receipt in self._verified:
-            verdict: dict[str, Any] = {"verified": receipt.verified}
-            if not receipt.verified:
-                verdict |= {"outcome": Transfer.Outcome.FAILED, "error": "checksum"}
-            pk = self._ended_rows.get(receipt.id) or recorder._ended_rows.get(receipt.id, 0)
-            Transfer.objects.filter(pk=pk).update(**verdict)
-
-    def _live_row(self, key: int) -> int:
-        row = self._new.get(key)
-        return self._recorder._rows[key] if row is None else row
-
-    def remember(self) -> None:
-        recorder = self._recorder
-        # Of a row that an upload has reopened, the ending of an older try says nothing any more.
-        for key, pk in recorder._rows.items():
-            if pk in self._reopened:
-                recorder._rows[key] = NO_ROW
-        for event in self._ended:
-            recorder._rows.pop(event.id, None)
-        for key, row in self._new.items():
-            if key not in self._ended_rows:
-                recorder._rows[key] = NO_ROW if key in self._older else row
-        recorder._ended_rows.update(self._ended_rows)
-        too_many = len(recorder._ended_rows) - REMEMBERED
-        if too_many > REMEMBERED:  # seldom, as it looks at all
-            recorder._ended_rows = dict(islice(recorder._ended_rows.items(), too_many, None))
-
-    def _write_progress(self) -> None:
-        """Now and then, so that a row closed after a crash says about how much had moved."""
-        recorder, now = self._recorder, time.monotonic()
-        if not recorder._progress or now < recorder._progress_due:
+    def _commit(self, items: list[Item]) -> None:
+        now = time.monotonic()
+        is_due = bool(self._rows.live or items) and now >= self._seen_due
+        if not items and not is_due and self._failing_since is None:
             return
-        recorder._progress_due = now + PROGRESS_WRITES
-        rows = [
-            Transfer(pk=self._live_row(key), done=done)
-            for key, done in recorder._progress.items()
-            if key in recorder._rows or key in self._new
-        ]
-        Transfer.objects.bulk_update(rows, ["done"], batch_size=200)
-        recorder._progress.clear()
+        batch = Batch(self._rows, self._listeners, items)
+        with transaction.atomic():
+            batch.write()
+            if is_due:
+                self._give_sign_of_life()
+        if is_due:
+            self._seen_due = now + SIGN_OF_LIFE
+        batch.remember()
+
+    def _give_sign_of_life(self) -> None:
+        now = moment(time.time())
+        if not ServerRun.objects.filter(key=self._run_key).update(seen_at=now):
+            ServerRun.objects.create(key=self._run_key, started_at=now, seen_at=now)
+
+    def _begin_again_elsewhere(self) -> list[Item]:
+        """Raise if the file of the database is gone; what runs is written once more if it is another one now.
+
+        An open file that was removed takes writes as if nothing had happened.
+        """
+        path = sqlite_file()
+        if path is None:
+            return []
+        try:
+            found = path.stat()
+        except FileNotFoundError as error:
+            raise OperationalError(f"{path} is gone") from error
+        before, self._file = self._file, (found.st_dev, found.st_ino)
+        if before in (None, self._file):
+            return []
+        connections.close_all()
+        self._seen_due = 0.0
+        return list(self._rows.begin_again())
+
+    # --- out of service
+
+    def _fail(self, error: Exception) -> None:
+        connections.close_all()  # one to a database that was restarted would stay broken
+        self._failures += 1
+        if self._failing_since is None:
+            self._failing_since = time.monotonic()
+            kept = "Transfers go on; what is to be written is kept meanwhile"
+            log.error("%s %s, in %s if it takes long.", sentence_of(error), kept, self._spill.path)
+
+    def _succeed(self) -> None:
+        if self._failing_since is not None:
+            seconds = time.monotonic() - self._failing_since
+            log.warning("the database can be written again, after %.0f s; nothing was lost", seconds)
+            self._failing_since, self._failures = None, 0
+
+    def _outlast(self, left: list[Item]) -> list[Item]:
+        """Wait until the next try. In the end, after long, or when there is much, put aside what may be."""
+        now = time.monotonic()
+        if now >= self._deadline:
+            return self._put_aside(left, at_the_end=True)
+        assert self._failing_since is not None
+        if now - self._failing_since > SPILL_AFTER or len(left) > MOST_IN_MEMORY:
+            left = self._put_aside(left, at_the_end=False)
+        pause = min(RETRY_PAUSES[min(self._failures, len(RETRY_PAUSES)) - 1], self._deadline - now)
+        if self._stopping.is_set():
+            time.sleep(min(pause, RETRY_PAUSES[0]))
+        else:
+            self._stopping.wait(pause)
+        return left
+
+    def _put_aside(self, items: list[Item], at_the_end: bool) -> list[Item]:
+        lines, kept = set_aside(items, self._rows, self._run_key, self._listeners, at_the_end)
+        try:
+            if lines:
+                self._spill.append(lines)
+        except OSError as error:
+            log.error("%d events of the history cannot be put aside (%s)", len(lines), error)
+            if not at_the_end:
+                return items
+            log.error("the server ends: they are lost")
+        else:
+            if at_the_end and lines:
+                where = self._spill.path
+                log.warning("%d events of the history wait in %s for the next start", len(lines), where)
+        if at_the_end:
+            _settle(kept)
+            return []
+        return kept
+
+    def _write_spilled(self) -> None:
+        """Write what was put aside, in its order, and remove the file when all of it is committed."""
+        if not self._spill:
+            return
+        count, rows = 0, {self._run_key: self._rows}
+        known = set(ServerRun.objects.values_list("key", flat=True))
+        with closing(self._spill.lines()) as found:
+            for run, lines in groupby(found, lambda line: line.run):
+                own = rows.setdefault(run, Rows())
+                for some in _slices(lines):
+                    if run in known:  # else its rows are of another database
+                        own.ended |= _rows_of_receipts(some)
+                    count += self._write_again(own, [line.item for line in some])
+        self._spill.remove()
+        log.info("%d events of the history that were put aside are written", count)
+
+    def _write_again(self, rows: Rows, items: list[Item]) -> int:
+        batch = Batch(rows, self._listeners, items, again=True)
+        try:
+            with transaction.atomic():
+                batch.write()
+        except Exception as error:
+            if is_out_of_service(error):
+                raise
+            if len(items) > 1:
+                return sum(self._write_again(rows, [item]) for item in items)
+            log.exception("left out of the history: %r", items[0])
+            return 0
+        batch.remember()
+        return len(items)
 
 
-# What a row takes over from the next try of its upload, beside its file and its end.
-REOPENED = ("name", "done", "client", "user", "via", "thread", "pace", "outcome", "error")
+def _slices(lines: Iterator[Line]) -> Iterator[list[Line]]:
+    while some := list(islice(lines, SPILL_BATCH)):
+        yield some
 
 
-def _record(event: events.TransferStarted, ending: events.TransferFinished | None, begun: float) -> Record:
-    name = (ending or event).name
-    return Record(
-        name,
-        name,
-        event.direction,
-        event.size,
-        event.offset,
-        event.length,
-        (ending or event).done,
-        event.client[:100],
-        (event.user or "")[:150],
-        event.via,
-        event.thread,
-        event.pace,
-        event.upload,
-        begun,
-        ending.at if ending else None,
-        ending.outcome if ending else "running",
-        ending.error if ending else "",
-        ending.verified if ending else None,
-    )
+def _rows_of_receipts(lines: list[Line]) -> dict[int, int]:
+    receipts = [(line.item, line.row) for line in lines if line.row]
+    return {item.id: row for item, row in receipts if isinstance(item, events.TransferVerified)}
+
+
+def _settle(items: list[Item]) -> None:
+    for item in items:
+        if isinstance(item, Job):
+            item.settled()

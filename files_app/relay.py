@@ -130,10 +130,11 @@ TITLES = {
 }
 
 
-def sentence(request: HttpRequest, status: int, message: str) -> HttpResponse:
+def sentence(request: HttpRequest, status: int, message: str, title: str = "") -> HttpResponse:
     """One sentence: a page for a browser that navigates, plain text for scripts and ``curl``."""
     if request.get_preferred_type(["text/plain", "text/html"]) == "text/html":
-        context = {"status": status, "title": TITLES.get(status, "That did not work"), "message": message}
+        title = title or TITLES.get(status, "That did not work")
+        context = {"status": status, "title": title, "message": message}
         return render(request, "error.html", context, status=status)
     return HttpResponse(message + "\n", status=status, content_type="text/plain; charset=utf-8")
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from files_app import lifeline
+from files_app import lifeline, recorder
 from fileserver.service import Limits
 
 READY_SECONDS = 30.0
@@ -24,7 +24,7 @@ LOOK = 0.1  # seconds between two looks at the children
 PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before a new start; the last one again and again
 LIVED = 60.0  # seconds after which a death is the first one again
 # The file server gives running transfers the grace, and then has the last rows to write, or to spill.
-STOP_SECONDS = Limits().grace + 20.0
+STOP_SECONDS = Limits().grace + recorder.STOP_SECONDS + 10.0
 
 # In a group of their own the children do not get the terminal's Ctrl+C: it comes once, from here.
 _APART: dict[str, Any]

@@ -51,13 +51,14 @@ class TransferStarted(NamedTuple):
 
 
 class TransferProgressed(NamedTuple):
-    """Told every few seconds while a transfer runs; ``done`` only grows."""
+    """Told every few seconds while a transfer runs; ``done`` only grows. ``seconds`` since it began."""
 
     id: int
     name: str
     done: int
     length: int
     paced: bool
+    seconds: float
 
 
 class TransferFinished(NamedTuple):

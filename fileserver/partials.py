@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fileserver import disk
+from fileserver.ages import Ages
 from fileserver.claims import Claim, Claims, no_wake
 from fileserver.names import BadName, check_portable, shown
 from fileserver.openfile import Entry, OpenFile, entry_of, has_same_content
@@ -83,9 +84,15 @@ class State:
 class Partials:
     """All uploads of one served folder. For any thread; each upload has one writer at a time."""
 
-    def __init__(self, storage: Storage, keep_seconds: float = KEEP_SECONDS) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        keep_seconds: float = KEEP_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._storage = storage
         self.keep_seconds = keep_seconds
+        self._ages = Ages(keep_seconds, clock)
         self._claims = Claims()
         self._lock = threading.Lock()  # of the hashes
         # Of uploads between two parts: bytes hashed, and the hash so far. Without it all would be read again.
@@ -182,19 +189,20 @@ class Partials:
             files: dict[str, list[str]] = {}
             for name in self._storage.names_in(folder):
                 files.setdefault(name.partition(".")[0], []).append(name)
+            self._ages.forget_all_but(files)
             for upload_id, names in files.items():
                 with contextlib.suppress(ErrorReply, OSError):  # one that is written, or cannot be removed
-                    removed += self._is_old(folder, names) and self._remove_old(folder, upload_id, names)
+                    is_old = self._is_old(folder, upload_id, names)
+                    removed += is_old and self._remove_old(folder, upload_id, names)
         return removed
 
-    def _is_old(self, folder: Place, names: list[str]) -> bool:
-        newest = max(_lstat(folder, name).st_mtime for name in names)
-        return newest <= time.time() - self.keep_seconds
+    def _is_old(self, folder: Place, upload_id: str, names: list[str]) -> bool:
+        return self._ages.is_old(upload_id, max(_lstat(folder, name).st_mtime for name in names))
 
     def _remove_old(self, folder: Place, upload_id: str, names: list[str]) -> bool:
         with self._claimed(upload_id):
             # Once more, now that nobody can go on with it.
-            is_old = self._is_old(folder, names)
+            is_old = self._is_old(folder, upload_id, names)
             if is_old:
                 _remove(folder, *names)
         self._release(upload_id)
@@ -244,6 +252,7 @@ class Partials:
 
     def let_go(self, upload: "Upload", digest: tuple[int, Any] | None) -> None:
         """The writer is done with it, for now or for good; ``digest`` is the hash of so many bytes."""
+        self._ages.note_written(upload.id)
         with self._lock:
             if digest is not None:
                 self._hashes[upload.id] = digest

@@ -104,9 +104,8 @@ class Transfer:
         now = time.monotonic()
         if now >= self._next_report:
             self._next_report = now + PROGRESS_INTERVAL
-            self.observer(
-                TransferProgressed(self.id, self.name, self.done, self.length, self.pace is not None)
-            )
+            paced, seconds = self.pace is not None, now - self.begun
+            self.observer(TransferProgressed(self.id, self.name, self.done, self.length, paced, seconds))
 
     def check(self) -> None:
         """Raise ``Stopped`` if somebody has stopped this transfer."""

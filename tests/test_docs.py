@@ -123,7 +123,7 @@ def test_readme_tells_of_every_command_and_its_options(name: str) -> None:
     table = section(README, "Commands")
     lines = [span for span in code(table) if span.startswith(f"manage.py {name}")]
     assert lines, f"README does not tell of manage.py {name}"
-    if name == "runserver":  # its options are Daphne's and Django's
+    if name in ("runserver", "migrate"):  # their options are Daphne's and Django's
         return
     of_all = set(BaseCommand().create_parser("manage.py", name)._option_string_actions)
     own = {option for option in options_of(name) - of_all if option.startswith("--")}

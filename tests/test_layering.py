@@ -34,6 +34,7 @@ _ORDER = [
     "taken",
     "disk",
     "claims",
+    "ages",
     "partials",
     "connection",
     "registry",

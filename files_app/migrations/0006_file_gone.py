@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('files_app', '0004_history_in_its_order'),
+        ('files_app', '0005_durations_and_signs_of_life'),
     ]
 
     operations = [

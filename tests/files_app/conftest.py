@@ -16,8 +16,9 @@ from django.test.utils import setup_databases, teardown_databases
 
 from files_app import access
 from files_app.management.commands.runfileserver import listening, recording
-from files_app.models import File, Transfer
+from files_app.models import File, ServerRun, Transfer
 from files_app.recorder import Recorder
+from files_app.spill import spill_path
 from fileserver.client import Client
 from fileserver.events import TransferStarted
 from fileserver.pacing import Pace
@@ -59,8 +60,9 @@ def database(
     with django_db_blocker.unblock():
         yield
         _require_temporary_database(tmp_path_factory)
+        spill_path().unlink(missing_ok=True)
         with transaction.atomic():
-            for model in (Transfer, File, LogEntry, Session, User):
+            for model in (Transfer, ServerRun, File, LogEntry, Session, User):
                 model._default_manager.all().delete()
 
 

@@ -136,7 +136,7 @@ class TestLists:
         assert listed(visitor, TRANSFERS) == ["new", "old"]
 
     def test_a_transfer_is_shown_with_size_outcome_and_seconds(self, visitor: Visitor) -> None:
-        make_transfer(done=2048, outcome="complete", finished_at=NOW + timedelta(seconds=2.5))
+        make_transfer(done=2048, outcome="complete", finished_at=NOW + timedelta(hours=-1), seconds=2.5)
         make_transfer(name="running.txt")
         text = visitor.get(TRANSFERS).text
         for shown in ("2.0\N{NO-BREAK SPACE}KiB", "Complete", "2.5", "Not ended", "ClientThread-1"):

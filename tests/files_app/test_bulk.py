@@ -29,6 +29,7 @@ RECORD = Record(
     outcome="running",
     error="",
     verified=True,
+    seconds=0.25,
 )
 NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -92,6 +93,7 @@ def test_every_moment_is_the_one_that_python_has_and_none_stays_none() -> None:
     assert [row.finished_at for row in written] == [*expected, None]
     assert [row.file for row in written] == [*[file] * len(records), None]
     assert (written[0].verified, written[0].size, written[0].name) == (True, RECORD.size, RECORD.name)
+    assert {row.seconds for row in written} == {0.25}
 
 
 def test_few_numbers_of_rows_make_a_statement() -> None:

@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from files_app import catalogue as catalogue_module
 from files_app import recorder as recorder_module
+from files_app.batch import Batch
 from files_app.catalogue import Catalogue
 from files_app.models import File, Transfer
 from files_app.recorder import Recorder
@@ -690,14 +691,14 @@ class TestRollback:
     ) -> None:
         monkeypatch.setattr(recorder_module, "RETRY_PAUSES", (0.01,))
         served.settle()
-        once, write_progress = iter([True]), recorder_module._Batch._write_progress
+        once, write_progress = iter([True]), Batch._write_progress
 
         def full(batch: Any) -> None:
             write_progress(batch)
             if File.objects.exists() and next(once, False):
                 raise OperationalError("database or disk is full")
 
-        monkeypatch.setattr(recorder_module._Batch, "_write_progress", full)
+        monkeypatch.setattr(Batch, "_write_progress", full)
         (served.folder / "a.txt").write_bytes(b"x")
         served.catalogued("a.txt")
         assert next(once, None) is None
@@ -709,14 +710,14 @@ class TestRollback:
         fill(folder, 3)
         submitted: list[Any] = []
         failures = iter(range(5))
-        write_progress = recorder_module._Batch._write_progress
+        write_progress = Batch._write_progress
 
         def full(batch: Any) -> None:
             write_progress(batch)
             if next(failures, None) is not None:
                 raise OperationalError("database or disk is full")
 
-        monkeypatch.setattr(recorder_module._Batch, "_write_progress", full)
+        monkeypatch.setattr(Batch, "_write_progress", full)
         with cataloguing(folder) as (catalogue, recorder):
             catalogue._purge_due = float("inf")
             submit = recorder.submit

@@ -1011,7 +1011,7 @@ class TestRunFileServer:
         other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
         try:
             other.execute("BEGIN IMMEDIATE")
-            with pytest.raises(CommandError, match="The history cannot be written: database is locked"):
+            with pytest.raises(CommandError, match="is locked by another program"):
                 self.run("--files", str(folder))
         finally:
             other.close()

@@ -34,7 +34,7 @@ def test_a_transfer_is_told_from_its_beginning_to_its_end(said: pytest.LogCaptur
     console = Console()
     console(events.ClientConnected("127.0.0.1:5000", "ClientThread-3"))
     console(STARTED)
-    console(events.TransferProgressed(7, "notes.txt", 1024, 2048, paced=True))
+    console(events.TransferProgressed(7, "notes.txt", 1024, 2048, paced=True, seconds=2.0))
     console(events.TransferFinished(7, "notes.txt", 2048, "complete", "", None, 0.4, 0.0))
     console(events.ClientDisconnected("127.0.0.1:5000", "ClientThread-3"))
     label = "ClientThread-3: download 7 of 'notes.txt'"
@@ -49,7 +49,7 @@ def test_a_transfer_is_told_from_its_beginning_to_its_end(said: pytest.LogCaptur
 
 
 def test_progress_at_full_speed_is_not_worth_a_line(said: pytest.LogCaptureFixture) -> None:
-    Console()(events.TransferProgressed(7, "notes.txt", 1024, 2048, paced=False))
+    Console()(events.TransferProgressed(7, "notes.txt", 1024, 2048, paced=False, seconds=2.0))
     assert said.messages == []
 
 
@@ -93,7 +93,7 @@ def test_a_transfer_whose_beginning_was_not_told_still_has_its_end_told(
     said: pytest.LogCaptureFixture,
 ) -> None:
     console = Console()
-    console(events.TransferProgressed(7, "notes.txt", 1024, 2048, paced=True))
+    console(events.TransferProgressed(7, "notes.txt", 1024, 2048, paced=True, seconds=2.0))
     console(events.TransferFinished(7, "notes.txt", 2048, "complete", "", None, 0.4, 0.0))
     assert [message.replace("\xa0", " ") for message in said.messages] == [
         "transfer 7 of 'notes.txt': 50% (1.0 KiB)",

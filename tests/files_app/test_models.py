@@ -1,16 +1,28 @@
 """Behaviour on the models and their querysets."""
 
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.core.management import call_command
 from django.db import connection
 from django.db.models import Count, Sum
 from django.db.models.functions import Coalesce
 from django.test.utils import CaptureQueriesContext
 
-from files_app.models import ADDED, COLUMNS, File, FileQuerySet, Transfer, moment, url_of
+from files_app.models import (
+    ADDED,
+    COLUMNS,
+    File,
+    FileQuerySet,
+    ServerRun,
+    Transfer,
+    moment,
+    url_of,
+)
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 
@@ -260,6 +272,39 @@ class TestTransfers:
         assert (complete.outcome, complete.finished_at) == ("complete", NOW)
         assert Transfer.objects.close_interrupted() == 0
 
+    def test_an_interrupted_row_ends_when_its_server_was_last_seen(self) -> None:
+        ServerRun.objects.create(key="old", started_at=NOW, seen_at=NOW + timedelta(hours=9))
+        ServerRun.objects.create(key="last", started_at=NOW, seen_at=NOW + timedelta(seconds=30))
+        begun = make_transfer()
+        moved = make_transfer(seconds=2.5, done=10)
+        after = make_transfer(started_at=NOW + timedelta(seconds=31))  # it died within that second
+        assert Transfer.objects.close_interrupted() == 3
+        ends = [Transfer.objects.get(pk=row.pk) for row in (begun, moved, after)]
+        seen = NOW + timedelta(seconds=30)
+        assert [row.finished_at for row in ends] == [seen, seen, after.started_at]
+        assert [row.seconds for row in ends] == [30.0, 2.5, 0.0]
+        assert ends[1].done == 10
+
+    def test_without_a_sign_of_life_it_ends_with_the_last_transfer_that_did(self) -> None:
+        make_transfer(outcome="complete", finished_at=NOW + timedelta(seconds=5))
+        make_transfer(outcome="complete", finished_at=NOW + timedelta(seconds=2))
+        running = make_transfer()
+        assert Transfer.objects.close_interrupted() == 1
+        running.refresh_from_db()
+        assert (running.finished_at, running.seconds) == (NOW + timedelta(seconds=5), 5.0)
+
+    def test_rows_from_before_there_were_durations_get_theirs_and_none_is_negative(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        migration = import_module("files_app.migrations.0005_durations_and_signs_of_life")
+        monkeypatch.setattr(migration, "ROWS", 2)
+        ends = [NOW + timedelta(seconds=step) for step in (0.25, -3600, 25 * 3600)] + [None]
+        rows = [make_transfer(finished_at=end) for end in ends]
+        migration.fill_seconds(
+            apps, SimpleNamespace(connection=connection, quote_name=connection.ops.quote_name)
+        )
+        assert [Transfer.objects.get(pk=row.pk).seconds for row in rows] == [0.25, 0.0, 90000.0, None]
+
     @pytest.mark.parametrize(
         ("done", "length", "seconds", "rate", "percent"),
         [
@@ -273,8 +318,7 @@ class TestTransfers:
     def test_rate_and_percent_have_an_answer_for_every_row(
         self, done: int, length: int, seconds: float | None, rate: float | None, percent: int
     ) -> None:
-        finished = None if seconds is None else NOW + timedelta(seconds=seconds)
-        transfer = make_transfer(done=done, length=length, finished_at=finished)
+        transfer = make_transfer(done=done, length=length, seconds=seconds)
         assert (transfer.seconds, transfer.rate, transfer.percent) == (seconds, rate, percent)
 
     def test_a_transfer_is_called_by_what_it_was(self) -> None:

@@ -86,7 +86,7 @@ class TestMigrations:
             raise OperationalError("unable to open database file")
 
         monkeypatch.setattr(options, "MigrationExecutor", broken)
-        with pytest.raises(CommandError, match="cannot be opened: unable to open database file"):
+        with pytest.raises(CommandError, match="cannot be used: unable to open database file"):
             require_migrated()
 
 

@@ -15,8 +15,10 @@ from django.db import OperationalError, connection, transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
+from files_app import batch as batch_module
 from files_app import recorder as recorder_module
-from files_app.models import File, Record, Transfer
+from files_app.batch import Batch
+from files_app.models import File, Record, ServerRun, Transfer
 from files_app.recorder import Recorder
 from fileserver import events
 from fileserver.partials import Upload
@@ -85,6 +87,7 @@ def recorder() -> Iterator[Recorder]:
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder_module, "RETRY_PAUSES", (0.01,))
+    monkeypatch.setattr(recorder_module, "BUSY_TIMEOUT", 0.02)
 
 
 @pytest.fixture
@@ -290,7 +293,7 @@ class TestLockedDatabase:
             for number in range(50):
                 recorder(started(number))
                 recorder(finished(number))
-            wait_until(lambda: "trying again" in caplog.text)
+            wait_until(lambda: "is locked by another program" in caplog.text)
             other.execute("ROLLBACK")
         finally:
             other.close()
@@ -319,14 +322,14 @@ class TestLockedDatabase:
         recorder(started(1))
         settle(recorder)
         once = iter([True])
-        write_progress = recorder_module._Batch._write_progress
+        write_progress = Batch._write_progress
 
         def full(batch: Any) -> None:
             write_progress(batch)
             if next(once, False):
                 raise OperationalError("database or disk is full")
 
-        monkeypatch.setattr(recorder_module._Batch, "_write_progress", full)
+        monkeypatch.setattr(Batch, "_write_progress", full)
         recorder(finished(1))
         recorder(started(2))
         settle(recorder)
@@ -357,8 +360,8 @@ class TestLockedDatabase:
         for number in range(300):
             recorder(started(number))
             if number % 3:
-                wait_until(lambda: number in recorder._rows)  # noqa: B023
-        wait_until(lambda: len(recorder._rows) == 300)
+                wait_until(lambda: number in recorder._rows.live)  # noqa: B023
+        wait_until(lambda: len(recorder._rows.live) == 300)
         assert Transfer.objects.filter(outcome="running").count() == 300
 
     def test_stop_writes_what_is_on_the_queue(self) -> None:
@@ -369,22 +372,6 @@ class TestLockedDatabase:
         recorder.start()
         recorder.stop()
         assert Transfer.objects.filter(outcome="complete").count() == 5000
-
-    def test_a_database_that_stays_locked_does_not_keep_the_server_from_ending(
-        self, monkeypatch: pytest.MonkeyPatch, quick_retries: None, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        monkeypatch.setitem(connection.settings_dict["OPTIONS"], "timeout", 0.01)
-        recorder = Recorder()
-        other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
-        try:
-            other.execute("BEGIN IMMEDIATE")
-            recorder.start()
-            recorder(started(1))
-            recorder.stop()
-        finally:
-            other.close()
-        assert "1 events of the history are lost" in caplog.text
-        caplog.clear()  # the errors in it hold on to a connection
 
 
 class TestPoison:
@@ -518,15 +505,15 @@ class TestPoison:
     def test_only_so_many_ended_transfers_are_remembered(
         self, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(recorder_module, "REMEMBERED", 3)
+        monkeypatch.setattr(batch_module, "REMEMBERED", 3)
         for number in range(10):
             recorder(started(number))
             recorder(finished(number))
         settle(recorder)
-        assert list(recorder._ended_rows)[-3:] == [7, 8, 9]
-        assert len(recorder._ended_rows) <= 6
-        assert recorder._rows == {}
-        assert recorder._progress == {}
+        assert list(recorder._rows.ended)[-3:] == [7, 8, 9]
+        assert len(recorder._rows.ended) <= 6
+        assert recorder._rows.live == {}
+        assert recorder._rows.progress == {}
 
     def test_a_second_ending_changes_nothing(self, recorder: Recorder) -> None:
         recorder(started(1))
@@ -541,12 +528,35 @@ class TestProgress:
     def test_progress_is_written_while_a_transfer_runs(
         self, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(recorder_module, "PROGRESS_WRITES", 0.0)
+        monkeypatch.setattr(batch_module, "PROGRESS_WRITES", 0.0)
         recorder(started(1))
-        recorder(events.TransferProgressed(1, "a.txt", 40, 100, False))
+        recorder(events.TransferProgressed(1, "a.txt", 40, 100, False, 1.5))
         settle(recorder)
         row = Transfer.objects.get()
-        assert (row.done, row.outcome) == (40, "running")
+        assert (row.done, row.outcome, row.seconds) == (40, "running", 1.5)
+
+    def test_while_a_transfer_runs_there_is_a_sign_of_life_and_else_none(
+        self, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(recorder_module, "SIGN_OF_LIFE", 0.02)
+        recorder(started(1))
+        settle(recorder)
+        first = ServerRun.objects.get()
+        wait_until(lambda: ServerRun.objects.get().seen_at > first.seen_at)
+        recorder(finished(1))
+        settle(recorder)
+        assert ServerRun.objects.get().started_at == first.started_at
+        assert recorder._rows.live == {}  # so the writer waits without a limit
+
+    def test_a_step_of_the_clock_changes_no_duration(self, recorder: Recorder) -> None:
+        for number, step in enumerate((-3600.0, 25 * 3600.0, 0.0)):
+            recorder(started(number, thread=f"T-{number}"))
+            if number:
+                settle(recorder)
+            recorder(finished(number, seconds=2.0, at=1_800_000_000.0 + step))
+        settle(recorder)
+        rows = Transfer.objects.all()
+        assert [(row.seconds, row.rate) for row in rows] == [(2.0, 50.0)] * 3
 
     def test_what_a_dead_server_left_running_is_closed_as_interrupted_at_the_next_start(
         self, folder: Path, caplog: pytest.LogCaptureFixture
@@ -561,7 +571,7 @@ class TestProgress:
             left.refresh_from_db()
             ended.refresh_from_db()
         assert (left.outcome, left.done) == ("interrupted", 4)
-        assert left.finished_at is not None
+        assert left.finished_at == at  # the last that is known, and never the next start
         assert (ended.outcome, ended.finished_at) == ("complete", at)
         assert "1 transfers were running" in caplog.text
 
@@ -635,7 +645,9 @@ def record(*batches: list[events.Event]) -> None:
     """Write these events, each list in one transaction, with a recorder as after a start of the server."""
     recorder = Recorder()
     for batch in batches:
-        recorder._write_with_patience(list(batch))
+        left: list[Any] = list(batch)
+        while left:
+            left = recorder._write(left)
 
 
 def facts_of(row: Transfer) -> tuple[str, str, int, str]:
@@ -645,10 +657,10 @@ def facts_of(row: Transfer) -> tuple[str, str, int, str]:
 class TestUploadsThatGoOn:
     STORY: list[events.Event] = [
         Tries.began(1, 0),
-        events.TransferProgressed(1, "big.iso", 20, 100, False),
+        events.TransferProgressed(1, "big.iso", 20, 100, False, 0.2),
         Tries.ended(1, 30),
         Tries.began(2, 30, client="127.0.0.1:6000", user="ann", via="web"),
-        events.TransferProgressed(2, "big.iso", 50, 100, False),
+        events.TransferProgressed(2, "big.iso", 50, 100, False, 0.2),
         Tries.ended(2, 60, error="stalled"),
         Tries.began(3, 60),
         Tries.ended(3, 100, outcome="complete", error="", name="big (1).iso"),
@@ -680,6 +692,8 @@ class TestUploadsThatGoOn:
         assert row.name == ("big (1).iso" if length == 8 else "big.iso")
         if length in (3, 4, 6, 7, 8):
             assert row.done == {3: 30, 4: 30, 6: 60, 7: 60, 8: 100}[length]
+            # All tries together, whatever was written of each while it ran.
+            assert row.seconds == {3: 1.0, 4: 1.0, 6: 2.0, 7: 2.0, 8: 3.0}[length]
 
     @given(cuts=st.lists(st.booleans(), min_size=3, max_size=3))
     def test_an_ending_that_comes_behind_the_next_beginning_does_not_end_the_row(

@@ -844,7 +844,12 @@ class TestJson:
 
     def test_the_history_has_numbers_and_no_formatted_text(self) -> None:
         done = make_transfer(
-            outcome="failed", error="checksum", verified=False, done=50, finished_at=NOW.replace(second=2)
+            outcome="failed",
+            error="checksum",
+            verified=False,
+            done=50,
+            finished_at=NOW.replace(second=9),
+            seconds=2.0,
         )
         assert fetch("GET", "/api/history").json["transfers"] == [
             {
@@ -861,7 +866,7 @@ class TestJson:
                 "thread": "ClientThread-1",
                 "pace": "",
                 "started_at": "2026-05-01T12:00:00Z",
-                "finished_at": "2026-05-01T12:00:02Z",
+                "finished_at": "2026-05-01T12:00:09Z",
                 "outcome": "failed",
                 "error": "checksum",
                 "verified": False,

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from fileserver import disk
 from fileserver import partials as module
+from fileserver.ages import GRACE_SECONDS
 from fileserver.partials import Partials, State, Upload
 from fileserver.place import HAS_DIR_FD
 from fileserver.protocol import ErrorReply
@@ -43,9 +44,32 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]
         yield storage
 
 
+class Clock:
+    """A monotonic clock that tests put forward."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
-def partials(storage: Storage) -> Partials:
-    return Partials(storage)
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def partials(storage: Storage, clock: Clock) -> Partials:
+    return Partials(storage, clock=clock)
+
+
+def later(storage: Storage, clock: Clock) -> Partials:
+    """As after a start, an hour ago: what was there then may be removed if it looks old."""
+    partials = Partials(storage, clock=clock)
+    assert partials.sweep() == 0
+    clock.now += GRACE_SECONDS
+    return partials
 
 
 def begin(
@@ -835,7 +859,7 @@ def test_uploads_and_deletes_in_one_folder_do_not_disturb_each_other(
 
 
 def test_a_sweep_removes_what_nobody_has_gone_on_with_and_nothing_else(
-    storage: Storage, partials: Partials
+    storage: Storage, partials: Partials, clock: Clock
 ) -> None:
     young = broken_off(partials, "young", 6, b"abc")
     old = broken_off(partials, "old", 6, b"abc")
@@ -843,6 +867,7 @@ def test_a_sweep_removes_what_nobody_has_gone_on_with_and_nothing_else(
     make_old(storage, old, f"{old}.json", f"{fresh_bytes}.json")
     put(partials, "file")
     os.utime(storage.root / "file", (time.time() - 2 * DAY,) * 2)
+    partials = later(storage, clock)
     assert partials.sweep() == 1
     assert hidden(storage) == sorted([young, f"{young}.json", fresh_bytes, f"{fresh_bytes}.json"])
     assert names(storage) == ["file"]
@@ -860,40 +885,79 @@ def test_a_sweep_keeps_what_is_being_written_however_slowly(storage: Storage, pa
 
 
 def test_a_sweep_removes_the_trace_of_a_success_after_a_day_only(
-    storage: Storage, partials: Partials
+    storage: Storage, partials: Partials, clock: Clock
 ) -> None:
     with closing(begin(partials)) as upload:
         upload.write(memoryview(b"abc"))
         upload.publish("fail")
+    clock.now += DAY - 1
     assert partials.sweep() == 0
-    make_old(storage, f"{upload.id}.json")
+    clock.now += 1
     assert partials.sweep() == 1
     assert hidden(storage) == []
     assert content(storage, "a") == b"abc"
 
 
 def test_a_sweep_removes_what_a_crash_has_left_and_what_was_never_ours(
-    storage: Storage, partials: Partials
+    storage: Storage, partials: Partials, clock: Clock
 ) -> None:
     folder = storage.root / PARTIALS
     folder.mkdir()
     strange = [UNKNOWN, f"{UNKNOWN}.draft", "f" * 32 + ".draft", "theirs", "theirs.txt", ".x", "a.b.c"]
     for name in strange:
         (folder / name).write_bytes(b"")
+    partials = later(storage, clock)
     assert partials.sweep() == 0
     make_old(storage, *strange)
     assert partials.sweep() == 5
     assert hidden(storage) == []
 
 
-def test_a_sweep_goes_on_behind_what_it_cannot_remove(storage: Storage, partials: Partials) -> None:
+def test_a_sweep_goes_on_behind_what_it_cannot_remove(
+    storage: Storage, partials: Partials, clock: Clock
+) -> None:
     old = [broken_off(partials, f"{n}", 6, b"abc") for n in range(5)]
     for number in range(10):
         (storage.root / PARTIALS / f"{number:032x}").mkdir()
     for name in hidden(storage):
         make_old(storage, name)
-    assert partials.sweep() == len(old)
+    assert later(storage, clock).sweep() == len(old)
     assert len(hidden(storage)) == 10
+
+
+@pytest.mark.parametrize("step", [-3600.0, 25 * 3600.0], ids=["an hour back", "25 hours forward"])
+def test_a_step_of_the_clock_removes_nothing_that_somebody_is_still_at(
+    storage: Storage, clock: Clock, step: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Partials(storage, clock=clock)
+    upload_id = broken_off(before, "a", 6, b"abc")
+    wall = time.time
+    monkeypatch.setattr(module.time, "time", lambda: wall() + step)
+    assert before.sweep() == 0  # the same server
+    clock.now = 5.0  # another one, perhaps after a start of the machine
+    partials = Partials(storage, clock=clock)
+    assert partials.sweep() == 0
+    clock.now += GRACE_SECONDS - 1
+    assert partials.sweep() == 0
+    with closing(resume(partials, upload_id, 3)) as upload:
+        upload.write(memoryview(b"de"))
+    make_old(storage, *hidden(storage))  # as it looks to a clock that was set forward meanwhile
+    clock.now += DAY - 1
+    assert partials.sweep() == 0
+    clock.now += 1
+    assert partials.sweep() == 1
+    assert hidden(storage) == []
+
+
+def test_what_is_dated_to_the_future_goes_too_when_nobody_has_come_for_long(
+    storage: Storage, partials: Partials, clock: Clock
+) -> None:
+    broken_off(partials, "a", 6, b"abc")
+    make_old(storage, *hidden(storage), age=-30 * DAY)
+    after = later(storage, clock)
+    assert after.sweep() == 0
+    clock.now += DAY - GRACE_SECONDS
+    assert after.sweep() == 1
 
 
 def test_a_sweep_of_a_folder_without_uploads_is_nothing(storage: Storage, partials: Partials) -> None:
@@ -925,7 +989,7 @@ def test_uploads_are_never_put_behind_a_link(storage: Storage, partials: Partial
 @needs_links
 @pytest.mark.parametrize("part", ["bytes", "description", "draft"])
 def test_a_link_in_the_hidden_folder_is_never_followed(
-    storage: Storage, partials: Partials, part: str
+    storage: Storage, partials: Partials, clock: Clock, part: str
 ) -> None:
     upload_id = broken_off(partials, "a", 10, b"outside")
     folder, secret = storage.root / PARTIALS, storage.root.parent / "secret.txt"
@@ -948,7 +1012,7 @@ def test_a_link_in_the_hidden_folder_is_never_followed(
         assert code_of(lambda: resume(partials, upload_id, 7)) == "not-found"
         assert code_of(lambda: resume(Partials(storage), upload_id, 7)) == "not-found"
     os.utime(link if part != "draft" else secret, (1, 1), follow_symlinks=False)
-    partials.sweep()
+    later(storage, clock).sweep()
     assert secret.read_text() == "outside"
 
 

@@ -229,7 +229,7 @@ def test_progress_is_told_now_and_then(events: Events, monkeypatch: pytest.Monke
     for _ in range(10):
         now[0] += 0.5
         transfer.advance(10)
-    assert [event.done for event in events.of(TransferProgressed)] == [40, 80]
+    assert [(event.done, event.seconds) for event in events.of(TransferProgressed)] == [(40, 2.0), (80, 4.0)]
 
 
 def test_of_many_who_stop_a_transfer_one_succeeds(registry: Registry) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError
 
 from files_app.access import authorize, require_loopback
 from files_app.aside import Aside
 from files_app.catalogue import Catalogue
 from files_app.console import Console, log
+from files_app.database import sentences
 from files_app.lifeline import ends_with_supervisor
 from files_app.models import Transfer
 from files_app.options import (
@@ -137,13 +137,13 @@ def running(options: dict[str, Any], on_hurry: Callable[[Callable[[], None]], No
 
 @contextlib.contextmanager
 def recording(recorder: Recorder, storage: Storage, server: FileServer) -> Iterator[None]:
-    try:
+    catalogue = Catalogue(storage, recorder, server.registry.files_changed)  # listens to what is recovered
+    with sentences():
+        recorder.recover()
         interrupted = Transfer.objects.close_interrupted()
-    except DatabaseError as error:
-        raise CommandError(f"The history cannot be written: {error}.") from None
+        recorder.register()
     if interrupted:
         log.warning("%d transfers were running when the server last died: closed as interrupted", interrupted)
-    catalogue = Catalogue(storage, recorder, server.registry.files_changed)
     recorder.start()
     catalogue.start()
     try:

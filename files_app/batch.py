@@ -1,0 +1,313 @@
+"""Some events on their way into the database, in one transaction, and what is remembered after it.
+
+Nothing is remembered before it is committed: after a rollback the same events come again.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
+
+from files_app import bulk
+from files_app.models import File, Record, Transfer, moment
+from fileserver import events
+
+REMEMBERED = 10_000  # ended transfers, at least, whose receipt may still come
+PROGRESS_WRITES = 1.0  # seconds between two writes of the progress of what runs
+NO_ROW = 0  # no row has this key
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Something else to be written; ``settled`` is called when it is committed, or given up for good."""
+
+    write: Callable[[], None]
+    settled: Callable[[], None]
+
+
+class Whole(NamedTuple):
+    """A transfer that has ended: its row is written once."""
+
+    id: int
+    record: Record
+
+
+class Try(NamedTuple):
+    """One try of an upload, from a spill file; ``before`` are the seconds of those before it, if known."""
+
+    started: events.TransferStarted
+    finished: events.TransferFinished
+    before: float | None
+
+
+Item = events.Event | Whole | Try | Job
+Listeners = Mapping[type, Callable[[Any], None]]
+
+
+class Live(NamedTuple):
+    """A transfer whose row says that it runs."""
+
+    started: events.TransferStarted
+    row: int
+    before: float  # seconds of earlier tries of the same upload
+
+
+class Rows:
+    """Which row is whose, of the transfers of one run of the server. For one thread."""
+
+    def __init__(self) -> None:
+        self.live: dict[int, Live] = {}
+        self.ended: dict[int, int] = {}
+        self.progress: dict[int, events.TransferProgressed] = {}
+        self.progress_due = 0.0  # monotonic seconds
+
+    def begin_again(self) -> list[events.TransferStarted]:
+        """Forget all rows, as in another database; what has to be written again."""
+        again = [live.started for live in self.live.values() if live.row != NO_ROW]
+        self.live = {key: live for key, live in self.live.items() if live.row == NO_ROW}
+        self.ended = {}
+        return again
+
+    def _remember_ended(self, ended: dict[int, int]) -> None:
+        self.ended.update(ended)
+        too_many = len(self.ended) - REMEMBERED
+        if too_many > REMEMBERED:  # seldom, as it looks at all
+            self.ended = dict(islice(self.ended.items(), too_many, None))
+
+
+class Batch:
+    """``write`` it in a transaction, and have it ``remember`` when that is committed.
+
+    ``again``: its items come from a spill file. Some of them may be in the database already, whole or begun.
+    """
+
+    def __init__(self, rows: Rows, listeners: Listeners, items: Sequence[Item], again: bool = False) -> None:
+        self._rows = rows
+        self._listeners = listeners
+        self._items = items
+        self._again = again
+        self._whole: list[Whole] = []
+        self._started: list[events.TransferStarted] = []
+        self._before: dict[int, float] = {}  # id of a transfer → seconds of earlier tries of its upload
+        self._new: dict[int, Live] = {}
+        self._older: set[int] = set()  # tries of an upload that are not its last
+        self._reopened: set[int] = set()
+        self._ended: list[events.TransferFinished] = []
+        self._ended_rows: dict[int, int] = {}
+        self._verified: list[events.TransferVerified] = []
+
+    def write(self) -> None:
+        for item in self._without_known() if self._again else self._items:
+            self._take(item)
+        self._insert()
+        self._update()
+        self._write_progress()
+
+    def _take(self, item: Item) -> None:
+        match item:
+            case Whole():
+                self._whole.append(item)
+            case Try(started, finished, before):
+                self._started.append(started)
+                self._ended.append(finished)
+                if before is not None:
+                    self._before[started.id] = before
+            case events.TransferStarted():
+                self._started.append(item)
+            case events.TransferFinished():
+                self._ended.append(item)
+            case events.TransferVerified():
+                self._verified.append(item)
+            case events.TransferProgressed():
+                self._rows.progress[item.id] = item
+            case _ if type(item) in self._listeners:
+                self._listeners[type(item)](item)
+            case Job():
+                item.write()
+
+    def _without_known(self) -> list[Item]:
+        """Leave out the tries of an upload up to the one whose ending its row has: it has all of them."""
+        uploads = {item.started.upload for item in self._items if isinstance(item, Try)}
+        ended = dict(Transfer.objects.filter(upload__in=uploads).values_list("upload", "finished_at"))
+        left: list[Item] = []
+        known: set[str] = set()
+        for item in reversed(self._items):
+            if isinstance(item, Try):
+                upload = item.started.upload
+                if upload in known or ended.get(upload) == moment(item.finished.at):
+                    known.add(upload)
+                    continue
+            left.append(item)
+        return left[::-1]
+
+    def _insert(self) -> None:
+        """Rows of what began in this batch; what also ended in it is written once, with its ending."""
+        names = {event.name for event in self._started + self._ended} | {w.record.name for w in self._whole}
+        self._files = dict(File.rows.filter(name__in=names).values_list("name", "pk")) if names else {}
+        known = self._rows_of_uploads()
+        states = self._states(known)
+        rows: dict[int | str, int] = {key: row.pk for key, row in known.items()}
+        new = [key for key in states if key not in rows]
+        whole = self._not_begun()
+        records = [states[key] for key in new] + [item.record for item in whole]
+        keys = Transfer.objects.record(records, self._files)
+        rows |= zip(new, keys[: len(new)], strict=True)
+        self._ended_rows |= {item.id: pk for item, pk in zip(whole, keys[len(new) :], strict=True)}
+        self._new = {
+            event.id: Live(event, rows[event.upload or event.id], self._before.get(event.id, 0.0))
+            for event in self._started
+        }
+        newest = {event.upload: event.id for event in self._started if event.upload}
+        self._older = {e.id for e in self._started if e.upload and newest[e.upload] != e.id}
+        self._reopen(known, states)
+
+    def _states(self, known: "dict[str, Transfer]") -> dict[int | str, Record]:
+        """What the row of each beginning is to say; all tries of an upload are one row."""
+        endings = {event.id: event for event in self._ended}
+        spent = {upload: row.seconds or 0.0 for upload, row in known.items()}
+        for ending in self._ended:
+            live = self._rows.live.get(ending.id)
+            if live and live.started.upload in spent:  # more exact than what was written while it ran
+                spent[live.started.upload] = live.before + ending.seconds
+        states: dict[int | str, Record] = {}
+        for event in self._started:
+            key = event.upload or event.id
+            before = self._before.setdefault(event.id, spent.get(event.upload, 0.0))
+            begun = states[key].started_at if event.upload and key in states else event.at
+            states[key] = record_of(event, endings.get(event.id), begun, before)
+            if event.upload:
+                spent[event.upload] = states[key].seconds or 0.0
+        return states
+
+    def _not_begun(self) -> list[Whole]:
+        """Those that have no row yet. What a spill file tells of may have one: it is given its ending."""
+        if not self._again or not self._whole:
+            return self._whole
+        moments = {moment(whole.record.started_at) for whole in self._whole}
+        # A thread serves one client at a time, so these three together are of one transfer only.
+        found = {
+            (row.started_at, row.thread, row.client): row
+            for row in Transfer.objects.filter(started_at__in=moments, upload="")
+        }
+        missing = []
+        for whole in self._whole:
+            record = whole.record
+            row = found.get((moment(record.started_at), record.thread, record.client))
+            if row is None:
+                missing.append(whole)
+            else:
+                self._ended_rows[whole.id] = row.pk
+                self._end(row.pk, record, outcome__in=UNFINISHED)
+        return missing
+
+    def _reopen(self, known: dict[str, Transfer], states: dict[int | str, Record]) -> None:
+        for upload, row in known.items():
+            state = states[upload]
+            for field in REOPENED:
+                setattr(row, field, getattr(state, field))
+            row.file_id = self._files.get(state.name)
+            row.finished_at = None if state.finished_at is None else moment(state.finished_at)
+        self._reopened = {row.pk for row in known.values()}
+        if known:
+            Transfer.objects.bulk_update(
+                known.values(), [*REOPENED, "file_id", "finished_at"], batch_size=100
+            )
+
+    def _rows_of_uploads(self) -> dict[str, Transfer]:
+        """Of uploads that go on after a break: they stay one row, from the first try to the last."""
+        uploads = {event.upload for event in self._started if event.upload}
+        return {row.upload: row for row in Transfer.objects.filter(upload__in=uploads)} if uploads else {}
+
+    def _update(self) -> None:
+        for event in self._ended:
+            live = self._live(event.id)
+            self._ended_rows[event.id] = live.row
+            # An ending that is older than a new beginning of the same upload says nothing any more.
+            if event.id not in self._new and live.row not in self._reopened:
+                begun = live.started
+                self._end(live.row, record_of(begun, event, begun.at, live.before), finished_at=None)
+        for receipt in self._verified:
+            verdict: dict[str, Any] = {"verified": receipt.verified}
+            if not receipt.verified:
+                verdict |= {"outcome": Transfer.Outcome.FAILED, "error": "checksum"}
+            pk = self._ended_rows.get(receipt.id) or self._rows.ended.get(receipt.id, NO_ROW)
+            Transfer.objects.filter(pk=pk).update(**verdict)
+
+    def _end(self, pk: int, record: Record, **expected: Any) -> None:
+        """Give a row its ending, if it is ``expected`` to have none."""
+        assert record.finished_at is not None
+        Transfer.objects.filter(pk=pk, **expected).update(
+            name=record.name,
+            file_id=self._files.get(record.name),
+            done=record.done,
+            outcome=record.outcome,
+            error=record.error,
+            verified=record.verified,
+            finished_at=moment(record.finished_at),
+            seconds=record.seconds,
+        )
+
+    def _live(self, key: int) -> Live:
+        return self._new.get(key) or self._rows.live[key]
+
+    def remember(self) -> None:
+        rows = self._rows
+        # Of a row that an upload has reopened, the ending of an older try says nothing any more.
+        for key, live in rows.live.items():
+            if live.row in self._reopened:
+                rows.live[key] = live._replace(row=NO_ROW)
+        for key, live in self._new.items():
+            rows.live[key] = live._replace(row=NO_ROW) if key in self._older else live
+        for key in self._ended_rows:
+            rows.live.pop(key, None)
+            rows.progress.pop(key, None)
+        rows._remember_ended(self._ended_rows)
+
+    def _write_progress(self) -> None:
+        """Now and then, so that a row closed after a crash says about how much had moved, and how long."""
+        rows, now = self._rows, time.monotonic()
+        if not rows.progress or now < rows.progress_due:
+            return
+        rows.progress_due = now + PROGRESS_WRITES
+        told = []
+        for key, event in rows.progress.items():
+            live = self._new.get(key) or rows.live.get(key)
+            if live and key not in self._ended_rows:
+                told.append((event.done, live.before + event.seconds, live.row))
+        bulk.update(Transfer, ("done", "seconds"), told)
+        rows.progress = {}
+
+
+# What a server that died may have left a row at, though its spill file or its journal knows more.
+UNFINISHED = (Transfer.Outcome.RUNNING, Transfer.Outcome.INTERRUPTED)
+# What a row takes over from the next try of its upload, beside its file and its end.
+REOPENED = ("name", "done", "client", "user", "via", "thread", "pace", "outcome", "error", "seconds")
+
+
+def record_of(
+    event: events.TransferStarted, ending: events.TransferFinished | None, begun: float, before: float = 0.0
+) -> Record:
+    """The row of a transfer that ``begun``, in Unix seconds, and took ``before`` seconds in earlier tries."""
+    name = (ending or event).name
+    return Record(
+        name,
+        name,
+        event.direction,
+        event.size,
+        event.offset,
+        event.length,
+        (ending or event).done,
+        event.client[:100],
+        (event.user or "")[:150],
+        event.via,
+        event.thread,
+        event.pace,
+        event.upload,
+        begun,
+        ending.at if ending else None,
+        ending.outcome if ending else "running",
+        ending.error if ending else "",
+        ending.verified if ending else None,
+        before + ending.seconds if ending else before or None,
+    )

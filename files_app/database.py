@@ -1,0 +1,61 @@
+"""What is wrong with the database, in a sentence, wherever it shows: in the log, on a page, in a command."""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from django.core.management.base import CommandError
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
+
+ANEW = "Stop the servers, put a backup in its place or remove it, with its -wal and -shm, and start again"
+# What SQLite says, and what to do; the first that fits.
+_SENTENCES: dict[int, str] = {
+    sqlite3.SQLITE_BUSY: "The database {name} is locked by another program: wait until that has ended.",
+    sqlite3.SQLITE_LOCKED: "The database {name} is locked by another program: wait until that has ended.",
+    sqlite3.SQLITE_CORRUPT: f"The database {{name}} is damaged. {ANEW}.",
+    sqlite3.SQLITE_NOTADB: f"The database {{name}} is damaged. {ANEW}.",
+    sqlite3.SQLITE_FULL: "The disk is full, so the database {name} cannot be written. Make room there.",
+    sqlite3.SQLITE_READONLY: "The database {name} may not be written. Look at the rights of the file.",
+}
+_GONE = "There is no database {name}. Put a backup there, or make a new one: python manage.py migrate"
+_TABLES = "The database {name} lacks tables. Put a backup in its place, or run: python manage.py migrate"
+
+
+def is_out_of_service(error: BaseException) -> bool:
+    """Whether the database is at fault, and not what was to be written: the same may work later."""
+    # What SQLite says of a damaged file is a DatabaseError and none of its kinds, which are about the data.
+    return isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError
+
+
+def sqlite_file() -> Path | None:
+    """The file of the database; ``None`` if it is none."""
+    name = str(connection.settings_dict["NAME"])
+    if connection.vendor != "sqlite" or name.startswith("file:") or name == ":memory:":
+        return None
+    return Path(name)
+
+
+def sentence_of(error: BaseException, short: bool = False) -> str:
+    """What is wrong and what to do about it; ``short``: with the name of the file, not the path."""
+    file = sqlite_file()
+    if file is None:
+        return f"The database cannot be used: {error}."
+    name = file.name if short else str(file)
+    if not file.exists():
+        return _GONE.format(name=name)
+    if "no such table" in str(error) or "no such column" in str(error):
+        return _TABLES.format(name=name)
+    code = getattr(error.__cause__, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # without details
+    return _SENTENCES.get(code, f"The database {{name}} cannot be used: {error}.").format(name=name)
+
+
+@contextlib.contextmanager
+def sentences() -> Iterator[None]:
+    """In a command: what the database refuses becomes a ``CommandError``."""
+    try:
+        yield
+    except DatabaseError as error:
+        if not is_out_of_service(error):
+            raise
+        raise CommandError(sentence_of(error)) from error
