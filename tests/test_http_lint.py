@@ -41,7 +41,7 @@ SITE = [
     Ask("HEAD", "/", 200),
     Ask("GET", "/", 200, {"HX-Request": "true"}),
     Ask("GET", "/history/", 200),
-    Ask("GET", "/history", 301),
+    Ask("GET", "/history", 308),
     Ask("GET", "/history/recent/", 200),
     Ask("GET", "/api/files", 200),
     Ask("GET", "/api/history", 200),
@@ -82,6 +82,7 @@ SITE = [
     Ask("DELETE", "/files/nothing", 404),
     # tus
     Ask("POST", "/uploads/", 201, NEW),
+    Ask("POST", "/uploads", 201, NEW),
     Ask("POST", "/uploads/", 400, TUS),
     Ask("POST", "/uploads/", 412, NEW | {"Tus-Resumable": "9.9"}),
     Ask("GET", "/uploads/", 405),
