@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings as live
+from django.core.exceptions import ImproperlyConfigured
 
 FILE = Path(live.BASE_DIR) / "cfsite" / "settings.py"
 EXAMPLE = Path(live.BASE_DIR) / ".env.example"
@@ -101,3 +102,14 @@ def test_who_refuses_comes_before_who_answers() -> None:
     assert live.INSTALLED_APPS.index("files_app") < live.INSTALLED_APPS.index("daphne")
     assert "django.middleware.gzip.GZipMiddleware" not in live.MIDDLEWARE
     assert not live.DATABASES["default"].get("ATOMIC_REQUESTS")
+
+
+@pytest.mark.parametrize("days", ["-1", "nan", "inf", "40000", "soon"])
+def test_days_that_are_none_are_refused_by_name(load: Any, days: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"^GONE_FILE_DAYS: "):
+        load(GONE_FILE_DAYS=days)
+
+
+def test_rows_of_vanished_files_are_kept_for_a_month_or_as_set(load: Any) -> None:
+    assert load()["GONE_FILE_DAYS"] == 30
+    assert load(GONE_FILE_DAYS="0.5")["GONE_FILE_DAYS"] == 0.5

@@ -821,6 +821,7 @@ def test_running_out_of_descriptors_is_unavailable_for_as_long_as_it_lasts(peer:
     """And never an empty folder, nor a file that is not found."""
     (folder / "sub").mkdir()
     (folder / "sub" / "a").write_bytes(b"x")
+    peer.ask("PING")  # it is accepted
     with no_descriptor_left():
         for line in (b"LIST\n", b"LIST sub/\n", b"GET sub/a\n", b"STAT sub/a\n", b"DELETE sub/a\n"):
             refusal = peer.refusal(line)
