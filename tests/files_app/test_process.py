@@ -72,3 +72,15 @@ def test_what_is_there_from_the_start_is_not_looked_at_for_garbage_and_what_come
     assert gc.get_freeze_count() > 1000
     assert gc.isenabled()
     assert gc.get_threshold()[0] == process.GARBAGE_THRESHOLD
+
+
+@pytest.mark.parametrize(
+    ("limits", "clients"), [((256, 256), 52), ((256, 4096), 1000), ((1024, 2000), 633), ((50, 50), 1)]
+)
+def test_who_asks_hears_how_many_clients_there_can_be(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], clients: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda which, limits: None)
+    assert process.allow_descriptors(1000) == clients
+    monkeypatch.undo()
