@@ -109,9 +109,9 @@ def test_a_body_that_trickles_is_given_up(tmp_path: Path, target: bytes) -> None
 
 @pytest.mark.parametrize("target", [b"/hash", b"/stream/hash"])
 def test_a_slow_body_is_not_given_up_when_it_is_quick_enough(tmp_path: Path, target: bytes) -> None:
-    with serving(tmp_path, "--stall", "0.8") as site, site.connect() as client:
+    with serving(tmp_path, "--stall", "1.5") as site, site.connect() as client:
         client.sendall(BODY % target)
-        assert not dribble(client, 4, bytes(20), 0.05)
+        assert not dribble(client, 4, bytes(200), 0.05)
 
 
 # Many

@@ -10,7 +10,7 @@ import pytest
 from django.core.files import uploadedfile
 from django.test import override_settings
 
-from files_app import uploads
+from files_app import tus, uploads
 from tests.files_app.conftest import Served
 from tests.files_app.site import Answer, ask, fetch, run
 
@@ -80,16 +80,16 @@ def test_a_file_of_a_form_that_django_cannot_write_is_removed(
 
 @pytest.mark.parametrize("size", [uploads.IN_MEMORY + 1, 4 * uploads.IN_MEMORY])
 def test_a_part_with_a_checksum_that_cannot_be_kept(served: Served, full: None, size: int) -> None:
-    tus = {"tus-resumable": "1.0.0"}
+    version = {"tus-resumable": "1.0.0"}
     name = {"upload-metadata": "filename YS5iaW4=", "upload-length": str(size)}
-    begun = fetch("POST", "/uploads/", headers=tus | name)
+    begun = fetch("POST", "/uploads/", headers=version | name)
     assert begun.status == 201
     where = begun.headers["location"]
     part = {
-        "content-type": uploads.PART_TYPE,
+        "content-type": tus.PART_TYPE,
         "content-length": str(size),
         "upload-offset": "0",
-        "upload-checksum": "sha1 unknown",
+        "upload-checksum": "sha1 " + "A" * 27 + "=",
     }
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -97,8 +97,8 @@ def test_a_part_with_a_checksum_that_cannot_be_kept(served: Served, full: None, 
             yield bytes(min(65_536, size - start))
 
     async def patch() -> Answer:
-        return await ask("PATCH", where, headers=tus | part, stream=pieces())
+        return await ask("PATCH", where, headers=version | part, stream=pieces())
 
     answer = run(patch())
     assert (answer.status, answer.body) == (507, SENTENCE + b"No space left on device.\n")
-    assert fetch("HEAD", where, headers=tus).headers["upload-offset"] == "0"
+    assert fetch("HEAD", where, headers=version).headers["upload-offset"] == "0"
