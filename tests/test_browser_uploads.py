@@ -107,7 +107,7 @@ def test_a_cancelled_upload_leaves_nothing_on_the_disk(
     is_in(row, "cancelled")
     wait_until(lambda: not partials(stack), 15)
     assert stack.ending("unwanted upload.bin")["outcome"] == "cancelled"
-    assert page.evaluate("localStorage.length") == 0
+    wait_until(lambda: page.evaluate("localStorage.length") == 0)
     # It was a mistake: all of it once more.
     network.speed(-1)
     press(row, "retry")

@@ -227,11 +227,11 @@ def test_the_console_tells_what_the_demo_told(stack: Stack) -> None:
     (stack.files / "told.txt").write_bytes(b"x" * 3000)
     stack.request("GET", "/files/told.txt?pace=slow-motion")
     stack.ending("told.txt")
+    wait_until(lambda: "of 'told.txt': complete, 2.9\xa0KiB" in stack.log.read_text())
     log = stack.log.read_text()
     assert f"listening on 127.0.0.1:{stack.server_port}, serving {stack.files}" in log
     assert "of 'told.txt' started for 127.0.0.1:" in log
     assert "ClientThread-" in log
-    assert "of 'told.txt': complete, 2.9\xa0KB" in log
 
 
 def test_the_command_downloads_and_uploads(stack: Stack, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ class TestPages:
         def broken(*args: Any) -> None:
             raise DataError("of what was to be written")
 
-        monkeypatch.setattr(Transfer.objects, "newest", broken)
+        monkeypatch.setattr(Transfer.objects, "ended", broken)
         assert fetch("GET", "/history/recent/").status == 500
 
 

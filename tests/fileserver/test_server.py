@@ -105,14 +105,15 @@ def test_an_address_is_written_as_people_read_it() -> None:
     assert address_text("::1", 9999) == "[::1]:9999"
 
 
-def test_old_partial_files_are_swept_when_it_starts(tmp_path: Path) -> None:
+def test_no_partial_file_is_swept_when_it_starts(tmp_path: Path) -> None:
+    """Perhaps it is only the clock that was set: who sends it still has an hour to go on."""
     (tmp_path / PARTIALS).mkdir()
     for name, age in (("old", 100_000), ("young", 10)):
         path = tmp_path / PARTIALS / name
         path.write_bytes(b"")
         os.utime(path, (time.time() - age,) * 2)
     with run_server(tmp_path):
-        assert os.listdir(tmp_path / PARTIALS) == ["young"]
+        assert sorted(os.listdir(tmp_path / PARTIALS)) == ["old", "young"]
 
 
 def test_events_of_a_client_come_in_order_and_in_its_thread(tmp_path: Path) -> None:
