@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from fileserver.connection import Stalled, StallGuard
+from fileserver.net.connection import Stalled, StallGuard
 
 logger = logging.getLogger(__name__)
 
@@ -117,8 +117,8 @@ def _is_loopback(address: str) -> bool:
 class StallWatch:
     """Looks at a peer from time to time: whether it keeps the server waiting for too long.
 
-    By the rule of the file server (`fileserver.connection.StallGuard`): ``limit`` seconds without a byte, or
-    under 100 bytes a second on average, and only the time spent waiting for the peer counts.
+    By the rule of the file server's ``StallGuard``: ``limit`` seconds without a byte, or under 100 bytes a
+    second on average, and only the time spent waiting for the peer counts.
     """
 
     def __init__(self, limit: float, now: Callable[[], float] = time.monotonic) -> None:

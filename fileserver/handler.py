@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from fileserver import protocol
-from fileserver.connection import Connection, PeerGone
 from fileserver.events import Direction
+from fileserver.net.connection import Connection, PeerGone
 from fileserver.pacing import Pace, is_slower
 from fileserver.protocol import ErrorReply, Fields
 from fileserver.registry import Stopped, Transfer

@@ -16,9 +16,9 @@ from email.utils import formatdate
 from http import HTTPStatus
 from urllib.parse import quote, unquote_to_bytes
 
-from fileserver.connection import PeerGone, Stalled
 from fileserver.handler import Handler
 from fileserver.names import shown
+from fileserver.net.connection import PeerGone, Stalled
 from fileserver.openfile import OpenFile
 from fileserver.pacing import Pace
 from fileserver.protocol import ErrorReply

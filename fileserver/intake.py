@@ -2,10 +2,10 @@
 
 from fileserver import protocol
 from fileserver.claims import Displaced
-from fileserver.connection import PeerGone, Stalled, StallGuard
 from fileserver.events import FilePublished
 from fileserver.handler import Handler
 from fileserver.names import composed, shown
+from fileserver.net.connection import PeerGone, Stalled, StallGuard
 from fileserver.partials import State, Upload
 from fileserver.protocol import ErrorReply, Fields
 from fileserver.registry import Stopped, Transfer

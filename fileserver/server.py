@@ -17,9 +17,8 @@ import threading
 import time
 from collections import deque
 
-from fileserver.connection import Connection
-from fileserver.crew import Crew
 from fileserver.events import ClientConnected, ClientDisconnected, ClientRefused, Observer, ignore
+from fileserver.net.connection import Connection
 from fileserver.pacing import Pace
 from fileserver.partials import Partials
 from fileserver.protocol import ErrorReply
@@ -27,6 +26,7 @@ from fileserver.registry import Registry
 from fileserver.service import Authorize, Limits, Service, everybody_may_everything
 from fileserver.session import Session
 from fileserver.storage import Storage
+from fileserver.workers.leader_followers import Crew
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fileserver import protocol
-from fileserver.connection import LINE_SECONDS, STALL_SECONDS
 from fileserver.events import Observer
+from fileserver.net.connection import LINE_SECONDS, STALL_SECONDS
 from fileserver.pacing import Pace
 from fileserver.partials import KEEP_SECONDS, Partials
 from fileserver.registry import Registry

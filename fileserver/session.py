@@ -11,11 +11,11 @@ import time
 from collections import OrderedDict
 
 from fileserver import protocol
-from fileserver.connection import Connection, PeerGone, Stalled
 from fileserver.events import FileDeleted, FileHashed, TransferVerified
 from fileserver.http import StraightDownloads, is_http
 from fileserver.intake import Intake
 from fileserver.names import shown
+from fileserver.net.connection import Connection, PeerGone, Stalled
 from fileserver.openfile import Entry, OpenFile
 from fileserver.protocol import ErrorReply, Fields
 from fileserver.registry import Stopped, Transfer

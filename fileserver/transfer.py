@@ -10,8 +10,8 @@ import mmap
 import os
 import time
 
-from fileserver.connection import Connection, PeerGone, Stalled, StallGuard
 from fileserver.events import Outcome
+from fileserver.net.connection import Connection, PeerGone, Stalled, StallGuard
 from fileserver.openfile import OpenFile
 from fileserver.pacing import Schedule
 from fileserver.partials import Upload

@@ -255,12 +255,12 @@ def test_limits_are_those_of_the_code() -> None:
     assert f"| silence between two requests | {limits.silence:g} s |" in table
     assert f"| from the first byte of a line to its LF | {limits.line:g} s |" in table
     assert f"| empty lines in a row | {import_module('fileserver.session').MAX_EMPTY_LINES} |" in table
-    assert f"| {import_module('fileserver.connection').NOISE_BYTES:,} | `bad-request`" in table
+    assert f"| {import_module('fileserver.net.connection').NOISE_BYTES:,} | `bad-request`" in table
     http = import_module("fileserver.http")
     assert f"{http.MOST_HEADER_LINES}, and {http.MAX_HEAD_BYTES:,} bytes with the first line" in table
     assert f"| all lines of a request over HTTP | {limits.line:g} s | 408" in table
     assert f"| silence between two requests over HTTP | {limits.keep_alive:g} s |" in table
-    assert f"under {import_module('fileserver.connection').STALL_FLOOR} bytes/s" in table
+    assert f"under {import_module('fileserver.net.connection').STALL_FLOOR} bytes/s" in table
     assert f"| {limits.stall:g} s | closed; in the history: aborted, stalled |" in table
     assert f"| {limits.grace:g} s, a second signal: none |" in table
     assert f"| the next part of an upload that is sent in parts | {limits.waiting:g} s |" in table

@@ -38,7 +38,8 @@ ROOMS = {
         "claims",
         "ages",
         "partials",
-        "connection",
+        "workers",
+        "net",
         "registry",
         "transfer",
         "service",
@@ -46,7 +47,6 @@ ROOMS = {
         "intake",
         "http",
         "session",
-        "crew",
         "server",
     ],
 }

@@ -14,7 +14,6 @@ from urllib.parse import quote
 import pytest
 
 from fileserver import http as module
-from fileserver.crew import Crew
 from fileserver.events import ClientDisconnected, FileDeleted, TransferFinished, TransferStarted
 from fileserver.http import (
     MAX_HEAD_BYTES,
@@ -30,6 +29,7 @@ from fileserver.names import is_safe
 from fileserver.pacing import Pace
 from fileserver.service import GUEST, Grant, Limits, Ticket
 from fileserver.transfer import SMALL
+from fileserver.workers.leader_followers import Crew
 from tests.servers import Peer, Running, numbered_bytes, run_server, wait_until
 
 BIG = 20_000_000

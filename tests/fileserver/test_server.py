@@ -15,11 +15,9 @@ from typing import Any
 
 import pytest
 
-from fileserver import connection as connection_module
 from fileserver import pagecache
 from fileserver import server as server_module
 from fileserver import storage as storage_module
-from fileserver.crew import SPARE
 from fileserver.events import (
     ClientConnected,
     ClientDisconnected,
@@ -29,9 +27,11 @@ from fileserver.events import (
     TransferFinished,
     TransferStarted,
 )
+from fileserver.net import connection as connection_module
 from fileserver.server import FileServer, _is_loopback, address_text
 from fileserver.service import GUEST, Grant, Limits
 from fileserver.storage import PARTIALS, Storage
+from fileserver.workers.leader_followers import SPARE
 from tests.servers import Peer, Running, numbered_bytes, parsed, run_server, sha256, talk, wait_until
 
 BIG = 20_000_000  # bytes: more than all buffers on the way

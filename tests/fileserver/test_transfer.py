@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from fileserver import connection as connection_module
 from fileserver import disk
 from fileserver import session as session_module
-from fileserver.connection import PeerGone, Stalled
 from fileserver.events import TransferFinished, TransferStarted
+from fileserver.net import connection as connection_module
+from fileserver.net.connection import PeerGone, Stalled
 from fileserver.openfile import OpenFile
 from fileserver.pacing import Pace
 from fileserver.protocol import ErrorReply

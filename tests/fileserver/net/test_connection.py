@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from fileserver import connection as module
-from fileserver.connection import Company, Connection, PeerGone, Stalled, StallGuard
+from fileserver.net import connection as module
+from fileserver.net.connection import Connection, PeerGone, Stalled, StallGuard
 from fileserver.protocol import ErrorReply, ForeignProtocol
+from fileserver.workers.base import Company
 from tests.servers import wait_until
 
 Pair = tuple[Connection, socket.socket]

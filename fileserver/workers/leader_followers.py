@@ -17,7 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from fileserver.connection import Company
+from fileserver.workers.base import Company
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from fileserver import crew as module
-from fileserver.crew import LEFT_OUT, MOMENT, SPARE, Crew, Turns
+from fileserver.workers import leader_followers as module
+from fileserver.workers.leader_followers import LEFT_OUT, MOMENT, SPARE, Crew, Turns
 from tests.servers import wait_until
 
 Work = Callable[[], object]

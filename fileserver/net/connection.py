@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from fileserver.protocol import MAX_LINE_BYTES, ErrorReply, refuse_foreign
+from fileserver.workers.base import ALONE, Company
 
 try:
     import fcntl
@@ -114,26 +115,6 @@ class StallGuard:
 
 def _nothing() -> None:
     """Of a wait that nothing but the peer can stop."""
-
-
-class Company:
-    """The threads beside that of a connection, which tells them what it is about to do: here there are none.
-
-    Where they share something, they are a ``Crew``.
-    """
-
-    def about_to_work(self) -> None:
-        """There is something to do, for which its thread need not wait."""
-
-    def about_to_wait(self) -> None:
-        """From here on its thread may have to wait, for the peer or for the disk."""
-
-    def has_a_moment(self, is_ready: Callable[[float], bool]) -> bool:
-        """Whether ``is_ready`` within a time so short that it is better spent than told of."""
-        return False
-
-
-ALONE = Company()
 
 
 class Connection:
