@@ -24,8 +24,8 @@ from django.template.response import TemplateResponse
 from django.utils.crypto import salted_hmac
 
 from files_app import tickets
-from fileserver.protocol import RIGHTS
 from fileserver.service import GUEST, Grant
+from fileserver.wire.verbs import RIGHTS
 
 RELAY = Grant(None, frozenset(RIGHTS), relay=True)
 

@@ -10,8 +10,8 @@ from files_app.relay import lowered, speaking_for
 from fileserver.aclient import AsyncClient
 from fileserver.names import shown
 from fileserver.place import ANY_STATE, not_in_that_state
-from fileserver.protocol import ErrorReply, Fields
-from fileserver.selection import names_any, permits
+from fileserver.wire.selection import names_any, permits
+from fileserver.wire.verbs import ErrorReply, Fields
 
 CONDITIONS = {"if-match", "if-none-match", "if-unmodified-since"}
 MOST_LOOKS = 5  # at a file that is replaced each time between the look and what follows

@@ -20,8 +20,8 @@ from fileserver.aclient import AsyncClient, AsyncDownload
 from fileserver.http import file_headers
 from fileserver.names import shown
 from fileserver.pacing import SLOW_MOTION
-from fileserver.protocol import ErrorReply, Fields
-from fileserver.selection import Selection, select
+from fileserver.wire.selection import Selection, select
+from fileserver.wire.verbs import ErrorReply, Fields
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from channels.layers import get_channel_layer
 
 from files_app.relay import Offline, connect, server_address
 from fileserver.aclient import AsyncClient
-from fileserver.protocol import BadReply, ErrorReply
+from fileserver.wire.verbs import BadReply, ErrorReply
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from files_app.hashing import sha256_of_start
 from files_app.sizes import size_text
 from fileserver.client import Client
 from fileserver.pacing import Pace
-from fileserver.protocol import ErrorReply
+from fileserver.wire.verbs import ErrorReply
 
 MAX_NAME_BYTES = 255
 

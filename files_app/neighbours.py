@@ -3,9 +3,9 @@
 import contextlib
 import http.client
 
-from fileserver import protocol
 from fileserver.client import Client
-from fileserver.protocol import BadReply, ErrorReply
+from fileserver.wire import verbs as protocol
+from fileserver.wire.verbs import BadReply, ErrorReply
 
 SITE_NAME = "ConcurrentFileServer"  # what the site says of itself in each response (RFC 9110, 10.2.4)
 SECONDS = 1.0  # for an answer

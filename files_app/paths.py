@@ -9,7 +9,7 @@ from django.core.management.base import CommandError
 
 from fileserver.client import Client
 from fileserver.names import BadName, check_safe, shown
-from fileserver.protocol import ErrorReply
+from fileserver.wire.verbs import ErrorReply
 
 MAX_SHOWN = 5  # names in one message
 

@@ -16,8 +16,8 @@ from files_app.access import relay_token
 from files_app.temporary import NoRoom
 from fileserver.aclient import AsyncClient
 from fileserver.client import CHUNK
-from fileserver.protocol import BadReply, ErrorReply
 from fileserver.server import address_text
+from fileserver.wire.verbs import BadReply, ErrorReply
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from files_app.hashing import sha256_of_start
 from files_app.sizes import size_text
 from fileserver.client import Client, Incomplete
-from fileserver.protocol import ErrorReply, Fields
+from fileserver.wire.verbs import ErrorReply, Fields
 
 PATIENCE = 60.0  # seconds without a byte of progress, after which it is given up
 PAUSES = (0.1, 0.3, 1.0, 2.0, 5.0)  # seconds between two tries

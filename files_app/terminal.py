@@ -19,8 +19,8 @@ from rich.text import Text
 
 from files_app.sizes import rate_text, size_text
 from fileserver.client import Client
-from fileserver.protocol import BadReply, ErrorReply
 from fileserver.server import address_text
+from fileserver.wire.verbs import BadReply, ErrorReply
 
 console = Console()
 

@@ -33,7 +33,7 @@ from files_app.relay import (
 from files_app.straight import base_of, may_try, straight_url
 from files_app.temporary import NoRoom
 from fileserver.pacing import SLOW_MOTION
-from fileserver.protocol import ErrorReply
+from fileserver.wire.verbs import ErrorReply
 
 PER_PAGE = 50
 RECENT = 12

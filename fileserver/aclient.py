@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from fileserver.client import CHUNK, PUBLISH_TIMEOUT, TIMEOUT, Incomplete, keep_short
-from fileserver.protocol import Fields, parse_bare, parse_reply, request_line
+from fileserver.wire.verbs import Fields, parse_bare, parse_reply, request_line
 
 
 class AsyncDownload:

@@ -8,7 +8,7 @@ alone may touch the bytes, and the next one gets it when the old one has let go 
 import threading
 from collections.abc import Callable
 
-from fileserver.protocol import ErrorReply
+from fileserver.wire.verbs import ErrorReply
 
 TAKE_OVER_SECONDS = 5.0  # that a writer has to let go, once it is asked to
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from fileserver.pacing import Pace
-from fileserver.protocol import (
+from fileserver.wire.verbs import (
     DEFAULT_PORT,
     MAX_LIST,
     BadReply,

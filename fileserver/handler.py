@@ -7,14 +7,14 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from fileserver import protocol
 from fileserver.events import Direction
 from fileserver.net.connection import Connection, PeerGone
 from fileserver.pacing import Pace, is_slower
-from fileserver.protocol import ErrorReply, Fields
 from fileserver.registry import Stopped, Transfer
 from fileserver.service import Grant, Service
 from fileserver.transfer import ending_of
+from fileserver.wire import verbs as protocol
+from fileserver.wire.verbs import ErrorReply, Fields
 
 
 class Handler:

@@ -21,11 +21,11 @@ from fileserver.names import shown
 from fileserver.net.connection import PeerGone, Stalled
 from fileserver.openfile import OpenFile
 from fileserver.pacing import Pace
-from fileserver.protocol import ErrorReply
 from fileserver.registry import Stopped, Transfer
-from fileserver.selection import Selection, select
 from fileserver.service import Grant, Ticket
 from fileserver.transfer import FileChanged, send
+from fileserver.wire.selection import Selection, select
+from fileserver.wire.verbs import ErrorReply
 
 log = logging.getLogger(__name__)
 

@@ -1,15 +1,15 @@
 """How uploads come in: a ``PUT`` from its line to its file, at once or by parts, and on after a break."""
 
-from fileserver import protocol
 from fileserver.claims import Displaced
 from fileserver.events import FilePublished
 from fileserver.handler import Handler
 from fileserver.names import composed, shown
 from fileserver.net.connection import PeerGone, Stalled, StallGuard
 from fileserver.partials import State, Upload
-from fileserver.protocol import ErrorReply, Fields
 from fileserver.registry import Stopped, Transfer
 from fileserver.transfer import receive
+from fileserver.wire import verbs as protocol
+from fileserver.wire.verbs import ErrorReply, Fields
 
 # After these nothing of an upload is kept: it is wrong, or does not fit.
 DISCARDING_CODES = frozenset({"checksum", "no-space", "too-large"})

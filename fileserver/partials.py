@@ -30,9 +30,9 @@ from fileserver.claims import Claim, Claims, no_wake
 from fileserver.names import BadName, check_portable, shown
 from fileserver.openfile import Entry, OpenFile, entry_of, has_same_content
 from fileserver.place import Place, not_in_that_state, refuse, require_state
-from fileserver.protocol import ErrorReply
 from fileserver.storage import PARTIALS, Storage
 from fileserver.taken import candidates, require_free, require_replaceable
+from fileserver.wire.verbs import ErrorReply
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from fileserver.names import shown
 from fileserver.openfile import etag_of
-from fileserver.protocol import ErrorReply
+from fileserver.wire.verbs import ErrorReply
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from fileserver.events import (
     TransferStarted,
 )
 from fileserver.pacing import Pace
-from fileserver.protocol import ErrorReply
+from fileserver.wire.verbs import ErrorReply
 
 TICK = 0.25  # seconds between two lines to a watcher, at least
 HEARTBEAT = 5.0  # seconds between two lines to a watcher, at most

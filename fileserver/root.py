@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fileserver.place import READ_FOLDER, Place, is_reparse_point, unavailable
-from fileserver.protocol import ErrorReply
+from fileserver.wire.verbs import ErrorReply
 
 log = logging.getLogger(__name__)
 

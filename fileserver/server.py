@@ -21,11 +21,11 @@ from fileserver.events import ClientConnected, ClientDisconnected, ClientRefused
 from fileserver.net.connection import Connection
 from fileserver.pacing import Pace
 from fileserver.partials import Partials
-from fileserver.protocol import ErrorReply
 from fileserver.registry import Registry
 from fileserver.service import Authorize, Limits, Service, everybody_may_everything
 from fileserver.session import Session
 from fileserver.storage import Storage
+from fileserver.wire.verbs import ErrorReply
 from fileserver.workers.leader_followers import Crew
 
 log = logging.getLogger(__name__)

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from fileserver import protocol
 from fileserver.events import Observer
 from fileserver.net.connection import LINE_SECONDS, STALL_SECONDS
 from fileserver.pacing import Pace
 from fileserver.partials import KEEP_SECONDS, Partials
 from fileserver.registry import Registry
 from fileserver.storage import Storage
+from fileserver.wire import verbs as protocol
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,17 @@ import logging
 import time
 from collections import OrderedDict
 
-from fileserver import protocol
 from fileserver.events import FileDeleted, FileHashed, TransferVerified
 from fileserver.http import StraightDownloads, is_http
 from fileserver.intake import Intake
 from fileserver.names import shown
 from fileserver.net.connection import Connection, PeerGone, Stalled
 from fileserver.openfile import Entry, OpenFile
-from fileserver.protocol import ErrorReply, Fields
 from fileserver.registry import Stopped, Transfer
 from fileserver.service import Service
 from fileserver.transfer import FileChanged, send
+from fileserver.wire import verbs as protocol
+from fileserver.wire.verbs import ErrorReply, Fields
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from fileserver.listing import Listing, Wanted
 from fileserver.names import BadName, check_safe, composed, forms_of, is_safe, shown
 from fileserver.openfile import Entry, OpenFile, entry_of
 from fileserver.place import HAS_DIR_FD, READ_FILE, Place, refuse, require_regular, require_state
-from fileserver.protocol import ErrorReply
 from fileserver.root import Root
+from fileserver.wire.verbs import ErrorReply
 
 PARTIALS = ".cfs-partial"  # hidden, as everything that begins with a dot
 _LOOK_SECONDS = 1.0  # that a look at a file is good for, which costs half as much as to open it

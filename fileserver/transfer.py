@@ -15,8 +15,8 @@ from fileserver.net.connection import Connection, PeerGone, Stalled, StallGuard
 from fileserver.openfile import OpenFile
 from fileserver.pacing import Schedule
 from fileserver.partials import Upload
-from fileserver.protocol import ErrorReply
 from fileserver.registry import Stopped, Transfer
+from fileserver.wire.verbs import ErrorReply
 
 SMALL = 64 * 1024  # bytes that are worth reading to save two system calls
 WINDOW = 1 << 20  # bytes between two looks at cancel, and between two counts of progress

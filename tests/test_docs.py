@@ -16,7 +16,7 @@ from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand
 from django.urls import resolve
 
-from fileserver import protocol
+from fileserver.wire import verbs as protocol
 from tests.servers import run_server
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -25,8 +25,7 @@ ROOMS = {
         "events",
         "names",
         "pacing",
-        "selection",
-        "protocol",
+        "wire",
         "pagecache",
         "openfile",
         "place",
@@ -51,7 +50,7 @@ ROOMS = {
     ],
 }
 # Beside the order: what speaks the protocol from the other side knows nothing of the server.
-_WIRE = {"events", "names", "pacing", "protocol"}
+_WIRE = {"events", "names", "pacing", "wire"}
 BESIDE = {"fileserver": {"__init__": set(), "client": _WIRE, "aclient": _WIRE | {"client"}}}
 
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
@@ -138,11 +137,11 @@ def test_the_order_is_the_one_that_the_core_tells_its_readers() -> None:
 
 
 WRONG = [
-    ("fileserver.names", "import fileserver.protocol"),
-    ("fileserver.names", "from fileserver import protocol"),
-    ("fileserver.names", "from fileserver.protocol import ErrorReply"),
-    ("fileserver.names", "from . import protocol"),
-    ("fileserver.names", "from .protocol import ErrorReply"),
+    ("fileserver.names", "import fileserver.wire.verbs"),
+    ("fileserver.names", "from fileserver.wire import verbs"),
+    ("fileserver.names", "from fileserver.wire.verbs import ErrorReply"),
+    ("fileserver.names", "from . import wire"),
+    ("fileserver.names", "from .wire.verbs import ErrorReply"),
     ("fileserver.names", "def f():\n    from fileserver import server"),
     ("fileserver.names", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import fileserver.server"),
     ("fileserver.names", "import importlib\nimportlib.import_module('fileserver.server')"),
@@ -163,7 +162,7 @@ WRONG = [
 ]
 RIGHT = [
     ("fileserver.server", "import os, socket\nfrom fileserver.session import Session\nfrom . import storage"),
-    ("fileserver.protocol", "from __future__ import annotations\nfrom fileserver.names import shown"),
+    ("fileserver.wire.verbs", "from __future__ import annotations\nfrom fileserver.names import shown"),
     ("fileserver.aclient", "import asyncio\nfrom fileserver.client import Incomplete"),
     (
         "files_app.views",

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from fileserver.protocol import MAX_LINE_BYTES, ErrorReply, refuse_foreign
+from fileserver.wire.verbs import MAX_LINE_BYTES, ErrorReply, refuse_foreign
 from fileserver.workers.base import ALONE, Company
 
 try:

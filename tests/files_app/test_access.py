@@ -16,8 +16,8 @@ from files_app.access import (
     relay_token,
     require_loopback,
 )
-from fileserver.protocol import RIGHTS, ErrorReply
 from fileserver.service import GUEST
+from fileserver.wire.verbs import RIGHTS, ErrorReply
 from tests.files_app.conftest import Served
 
 

@@ -28,8 +28,8 @@ from fileserver import root as root_module
 from fileserver.client import Client, Incomplete, Readable
 from fileserver.events import TransferStarted
 from fileserver.pacing import SLOW_MOTION, Pace
-from fileserver.protocol import BadReply, Fields
 from fileserver.storage import PARTIALS
+from fileserver.wire.verbs import BadReply, Fields
 from tests.files_app.conftest import Served
 from tests.servers import numbered_bytes, sha256, wait_until
 

@@ -12,9 +12,9 @@ from files_app.models import Transfer
 from fileserver.aclient import AsyncClient
 from fileserver.events import TransferFinished, TransferStarted
 from fileserver.pacing import SLOW_MOTION
-from fileserver.protocol import ErrorReply
 from fileserver.session import Session
 from fileserver.storage import Storage
+from fileserver.wire.verbs import ErrorReply
 from tests.files_app.conftest import Served
 from tests.files_app.site import Answer, Exchange, fetch, run
 from tests.servers import numbered_bytes, wait_until
@@ -209,7 +209,7 @@ class TestWrittenInPlace:
         self, served: Served, monkeypatch: pytest.MonkeyPatch, size: int
     ) -> None:
         refusal = ErrorReply("changed", "The file was changed while it was sent.").line()
-        monkeypatch.setattr("fileserver.protocol.content_end", lambda *facts: refusal)
+        monkeypatch.setattr("fileserver.wire.verbs.content_end", lambda *facts: refusal)
         served.put("a", bytes(size))
 
         async def passed_on() -> tuple[int, bool]:

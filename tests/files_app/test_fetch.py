@@ -11,7 +11,7 @@ from files_app.models import Transfer
 from fileserver.client import Client, Incomplete
 from fileserver.events import TransferStarted
 from fileserver.pacing import Pace
-from fileserver.protocol import ErrorReply
+from fileserver.wire.verbs import ErrorReply
 from tests.files_app.conftest import Served
 from tests.servers import numbered_bytes, sha256
 

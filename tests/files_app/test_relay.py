@@ -7,7 +7,7 @@ from django.test import RequestFactory
 
 from files_app import relay
 from files_app.relay import HTTP_STATUS, TITLES, Offline, connect, sentence, server_address, speaking_for
-from fileserver.protocol import ErrorReply
+from fileserver.wire.verbs import ErrorReply
 from tests.files_app.conftest import Served
 from tests.files_app.site import run
 

@@ -15,7 +15,7 @@ from files_app.send import Send, SendError
 from fileserver.client import Client, Readable
 from fileserver.events import TransferFinished, TransferStarted
 from fileserver.partials import Partials
-from fileserver.protocol import ErrorReply, Fields
+from fileserver.wire.verbs import ErrorReply, Fields
 from tests.files_app.conftest import Served, serving
 from tests.lossy import lossy_proxy, random_cuts
 from tests.servers import numbered_bytes, wait_until

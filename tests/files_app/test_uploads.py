@@ -18,8 +18,8 @@ import pytest
 from cfsite.body import BodyLost
 from files_app.models import File, Transfer
 from fileserver.events import TransferFinished, TransferStarted
-from fileserver.protocol import ErrorReply
 from fileserver.service import Limits
+from fileserver.wire.verbs import ErrorReply
 from tests.files_app.conftest import Served, serving
 from tests.files_app.site import HOST, Answer, Exchange, fetch, run
 from tests.servers import numbered_bytes, wait_until

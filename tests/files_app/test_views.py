@@ -19,12 +19,12 @@ from django.test.utils import CaptureQueriesContext
 
 from files_app import views
 from files_app.models import File, Transfer
-from fileserver import protocol
 from fileserver.events import TransferFinished, TransferStarted
 from fileserver.partials import Upload
-from fileserver.protocol import ErrorReply
 from fileserver.service import Limits
 from fileserver.storage import Storage
+from fileserver.wire import verbs as protocol
+from fileserver.wire.verbs import ErrorReply
 from tests.files_app.conftest import Served, serving
 from tests.files_app.site import HOST, Answer, Exchange, ask, fetch, run
 from tests.servers import numbered_bytes, sha256, wait_until

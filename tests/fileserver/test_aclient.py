@@ -11,8 +11,8 @@ import pytest
 from fileserver.aclient import AsyncClient
 from fileserver.client import CHUNK, Incomplete
 from fileserver.events import TransferStarted
-from fileserver.protocol import ErrorReply
 from fileserver.service import GUEST, Grant
+from fileserver.wire.verbs import ErrorReply
 from tests.servers import Running, numbered_bytes, run_server, sha256, wait_until
 
 

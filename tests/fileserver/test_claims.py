@@ -8,7 +8,7 @@ import pytest
 
 from fileserver import claims as module
 from fileserver.claims import Claim, Claims, Displaced, no_wake
-from fileserver.protocol import ErrorReply
+from fileserver.wire.verbs import ErrorReply
 from tests.servers import wait_until
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from fileserver.partials import Partials
-from fileserver.protocol import ErrorReply
 from fileserver.storage import PARTIALS, Storage
+from fileserver.wire.verbs import ErrorReply
 from tests.crashing import Crasher, crasher
 from tests.servers import Peer, Running, numbered_bytes, request, run_server, sha256
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from fileserver.place import HAS_DIR_FD
-from fileserver.protocol import ErrorReply
 from fileserver.storage import Storage
+from fileserver.wire.verbs import ErrorReply
 from tests.servers import run_server
 
 FILES = ["a", "closed/b", "closed/deeper/c", "open/d"]

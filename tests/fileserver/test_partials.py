@@ -23,8 +23,8 @@ from fileserver import partials as module
 from fileserver.ages import GRACE_SECONDS
 from fileserver.partials import Partials, State, Upload
 from fileserver.place import HAS_DIR_FD
-from fileserver.protocol import ErrorReply
 from fileserver.storage import PARTIALS, Storage
+from fileserver.wire.verbs import ErrorReply
 from tests.servers import numbered_bytes, sha256
 
 needs_links = pytest.mark.skipif(sys.platform == "win32", reason="Windows lets few people make links")

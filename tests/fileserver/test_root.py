@@ -14,8 +14,8 @@ import pytest
 
 from fileserver import root as module
 from fileserver.place import HAS_DIR_FD
-from fileserver.protocol import ErrorReply
 from fileserver.storage import Storage
+from fileserver.wire.verbs import ErrorReply
 from tests.servers import Running, no_descriptor_left, run_server, wait_until
 
 LINES = [b"LIST\n", b"LIST week/\n", b"STAT week/a\n", b"GET week/a\n", b"DELETE week/a\n"]

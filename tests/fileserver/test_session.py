@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from fileserver import registry as registry_module
 from fileserver import session as session_module
 from fileserver.events import FileDeleted, FileHashed, FilePublished, TransferStarted, TransferVerified
-from fileserver.protocol import VERBS
 from fileserver.service import GUEST, Grant, Limits
+from fileserver.wire.verbs import VERBS
 from tests.servers import (
     Peer,
     Running,

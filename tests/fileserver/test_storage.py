@@ -22,9 +22,9 @@ from fileserver import storage as storage_module
 from fileserver.openfile import OpenFile
 from fileserver.partials import Partials
 from fileserver.place import HAS_DIR_FD
-from fileserver.protocol import ErrorReply
 from fileserver.root import FolderError
 from fileserver.storage import PARTIALS, Storage
+from fileserver.wire.verbs import ErrorReply
 from tests.servers import sha256
 
 needs_links = pytest.mark.skipif(sys.platform == "win32", reason="Windows lets few people make links")

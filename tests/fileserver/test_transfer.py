@@ -19,11 +19,11 @@ from fileserver.net import connection as connection_module
 from fileserver.net.connection import PeerGone, Stalled
 from fileserver.openfile import OpenFile
 from fileserver.pacing import Pace
-from fileserver.protocol import ErrorReply
 from fileserver.registry import Stopped
 from fileserver.service import GUEST, Grant, Limits
 from fileserver.storage import PARTIALS
 from fileserver.transfer import SMALL, WINDOW, FileChanged, ending_of
+from fileserver.wire.verbs import ErrorReply
 from tests.servers import Peer, Running, numbered_bytes, request, run_server, sha256, wait_until
 
 BIG = 20_000_000  # bytes: more than all buffers on the way

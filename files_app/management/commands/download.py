@@ -12,7 +12,7 @@ from files_app.paths import files_meant_by, targets_of
 from files_app.terminal import console, file_server, progress_bars
 from fileserver.client import Client
 from fileserver.pacing import SLOW_MOTION
-from fileserver.protocol import ErrorReply
+from fileserver.wire.verbs import ErrorReply
 
 
 class Command(BaseCommand):

@@ -15,8 +15,8 @@ from files_app.paths import means_folder, require_no_folder, upload_name
 from files_app.send import Send, SendError
 from files_app.terminal import console, file_server, progress_bars
 from fileserver.client import Client
-from fileserver.protocol import BadReply, ErrorReply
 from fileserver.server import address_text
+from fileserver.wire.verbs import BadReply, ErrorReply
 
 NO_FILE = "neither a file nor a folder"
 

@@ -13,7 +13,7 @@ import pytest
 
 from fileserver.net import connection as module
 from fileserver.net.connection import Connection, PeerGone, Stalled, StallGuard
-from fileserver.protocol import ErrorReply, ForeignProtocol
+from fileserver.wire.verbs import ErrorReply, ForeignProtocol
 from fileserver.workers.base import Company
 from tests.servers import wait_until
 

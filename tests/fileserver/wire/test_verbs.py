@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fileserver import protocol
 from fileserver.pacing import Pace
-from fileserver.protocol import (
+from fileserver.wire import verbs as protocol
+from fileserver.wire.verbs import (
     VERBS,
     BadReply,
     ErrorReply,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fileserver.selection import Selection, permits, select
+from fileserver.wire.selection import Selection, permits, select
 
 ETAG = "2a-3e8-17f0"
 SIZE = 1000
