@@ -10,7 +10,7 @@ import threading
 from files_app.process import prepare_for
 from fileserver.server import FileServer
 from fileserver.service import Limits
-from fileserver.storage import Storage
+from fileserver.storage.folder import Storage
 
 
 def main(folder: str, port: str) -> None:

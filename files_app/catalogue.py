@@ -23,8 +23,8 @@ from django.utils import timezone
 from files_app.models import ADDED, File, moment
 from files_app.recorder import Recorder
 from fileserver.events import FileDeleted, FileHashed, FilePublished
-from fileserver.openfile import Entry, is_older_form
-from fileserver.storage import Storage
+from fileserver.storage.content import Entry, is_older_form
+from fileserver.storage.folder import Storage
 from fileserver.wire.verbs import ErrorReply
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from files_app.relay import lowered, speaking_for
 from fileserver.aclient import AsyncClient
 from fileserver.names import shown
-from fileserver.place import ANY_STATE, not_in_that_state
+from fileserver.storage.place import ANY_STATE, not_in_that_state
 from fileserver.wire.selection import names_any, permits
 from fileserver.wire.verbs import ErrorReply, Fields
 

@@ -19,10 +19,10 @@ from urllib.parse import quote, unquote_to_bytes
 from fileserver.handler import Handler
 from fileserver.names import shown
 from fileserver.net.connection import PeerGone, Stalled
-from fileserver.openfile import OpenFile
 from fileserver.pacing import Pace
 from fileserver.registry import Stopped, Transfer
 from fileserver.service import Grant, Ticket
+from fileserver.storage.content import OpenFile
 from fileserver.transfer import FileChanged, send
 from fileserver.wire.selection import Selection, select
 from fileserver.wire.verbs import ErrorReply

@@ -1,12 +1,12 @@
 """How uploads come in: a ``PUT`` from its line to its file, at once or by parts, and on after a break."""
 
-from fileserver.claims import Displaced
 from fileserver.events import FilePublished
 from fileserver.handler import Handler
 from fileserver.names import composed, shown
 from fileserver.net.connection import PeerGone, Stalled, StallGuard
-from fileserver.partials import State, Upload
 from fileserver.registry import Stopped, Transfer
+from fileserver.storage.claims import Displaced
+from fileserver.storage.uploads import State, Upload
 from fileserver.transfer import receive
 from fileserver.wire import verbs as protocol
 from fileserver.wire.verbs import ErrorReply, Fields

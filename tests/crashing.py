@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fileserver import disk
 from fileserver.server import FileServer
-from fileserver.storage import Storage
+from fileserver.storage import syscalls as disk
+from fileserver.storage.folder import Storage
 
 STEPS = ("open", "mkdir", "write", "fsync", "replace", "rename", "link", "unlink")
 ROOT = Path(__file__).resolve().parent.parent

@@ -229,7 +229,9 @@ def error_codes() -> set[str]:
             elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "code":
                 found |= texts(node.value)
             elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MEANINGS":
-                found |= {meaning[0] for meaning in import_module("fileserver.place").MEANINGS.values()}
+                found |= {
+                    meaning[0] for meaning in import_module("fileserver.storage.place").MEANINGS.values()
+                }
     return found
 
 

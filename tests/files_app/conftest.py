@@ -24,7 +24,7 @@ from fileserver.events import TransferStarted
 from fileserver.pacing import Pace
 from fileserver.server import FileServer
 from fileserver.service import Limits
-from fileserver.storage import Storage
+from fileserver.storage.folder import Storage
 from tests.servers import Events, Peer, wait_until
 
 

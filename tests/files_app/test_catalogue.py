@@ -22,7 +22,7 @@ from files_app.catalogue import Catalogue
 from files_app.models import File, Transfer
 from files_app.recorder import Recorder
 from fileserver.events import FileDeleted, FilePublished
-from fileserver.storage import Storage
+from fileserver.storage.folder import Storage
 from fileserver.wire.verbs import ErrorReply
 from tests.files_app.conftest import Served, serving
 from tests.files_app.test_recorder import finished, started

@@ -24,11 +24,11 @@ from files_app.management.commands.runfileserver import Ending, ends_on_signal, 
 from files_app.management.commands.watch import Board
 from files_app.models import Transfer
 from files_app.supervisor import Child
-from fileserver import root as root_module
 from fileserver.client import Client, Incomplete, Readable
 from fileserver.events import TransferStarted
 from fileserver.pacing import SLOW_MOTION, Pace
-from fileserver.storage import PARTIALS
+from fileserver.storage import root as root_module
+from fileserver.storage.folder import PARTIALS
 from fileserver.wire.verbs import BadReply, Fields
 from tests.files_app.conftest import Served
 from tests.servers import numbered_bytes, sha256, wait_until

@@ -13,7 +13,7 @@ from fileserver.aclient import AsyncClient
 from fileserver.events import TransferFinished, TransferStarted
 from fileserver.pacing import SLOW_MOTION
 from fileserver.session import Session
-from fileserver.storage import Storage
+from fileserver.storage.folder import Storage
 from fileserver.wire.verbs import ErrorReply
 from tests.files_app.conftest import Served
 from tests.files_app.site import Answer, Exchange, fetch, run

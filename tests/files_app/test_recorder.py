@@ -21,8 +21,8 @@ from files_app.batch import Batch
 from files_app.models import File, Record, ServerRun, Transfer
 from files_app.recorder import Recorder
 from fileserver import events
-from fileserver.partials import Upload
 from fileserver.service import Limits
+from fileserver.storage.uploads import Upload
 from fileserver.wire.verbs import ErrorReply
 from tests.files_app.conftest import Served, serving, settle
 from tests.servers import numbered_bytes, sha256, wait_until

@@ -14,7 +14,7 @@ from files_app.models import Transfer
 from files_app.send import Send, SendError
 from fileserver.client import Client, Readable
 from fileserver.events import TransferFinished, TransferStarted
-from fileserver.partials import Partials
+from fileserver.storage.uploads import Partials
 from fileserver.wire.verbs import ErrorReply, Fields
 from tests.files_app.conftest import Served, serving
 from tests.lossy import lossy_proxy, random_cuts

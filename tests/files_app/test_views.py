@@ -20,9 +20,9 @@ from django.test.utils import CaptureQueriesContext
 from files_app import views
 from files_app.models import File, Transfer
 from fileserver.events import TransferFinished, TransferStarted
-from fileserver.partials import Upload
 from fileserver.service import Limits
-from fileserver.storage import Storage
+from fileserver.storage.folder import Storage
+from fileserver.storage.uploads import Upload
 from fileserver.wire import verbs as protocol
 from fileserver.wire.verbs import ErrorReply
 from tests.files_app.conftest import Served, serving

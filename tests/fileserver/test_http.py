@@ -577,7 +577,7 @@ def test_a_small_file_that_changes_while_it_is_read_never_looks_whole(
     running: Running, peer: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     (tmp_path / "a").write_bytes(bytes(size))
-    monkeypatch.setattr("fileserver.openfile.OpenFile.has_changed", lambda file: True)
+    monkeypatch.setattr("fileserver.storage.content.OpenFile.has_changed", lambda file: True)
     assert start(running, peer) == size
     is_broken_off(peer, size)
     ending = running.events.ending(1)

@@ -15,9 +15,7 @@ from typing import Any
 
 import pytest
 
-from fileserver import pagecache
 from fileserver import server as server_module
-from fileserver import storage as storage_module
 from fileserver.events import (
     ClientConnected,
     ClientDisconnected,
@@ -30,7 +28,9 @@ from fileserver.events import (
 from fileserver.net import connection as connection_module
 from fileserver.server import FileServer, _is_loopback, address_text
 from fileserver.service import GUEST, Grant, Limits
-from fileserver.storage import PARTIALS, Storage
+from fileserver.storage import folder as storage_module
+from fileserver.storage import pagecache
+from fileserver.storage.folder import PARTIALS, Storage
 from fileserver.workers.leader_followers import SPARE
 from tests.servers import Peer, Running, numbered_bytes, parsed, run_server, sha256, talk, wait_until
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from fileserver import claims as claims_module
 from fileserver.events import TransferFinished, TransferStarted
-from fileserver.partials import Upload
-from fileserver.storage import OpenFile
+from fileserver.storage import claims as claims_module
+from fileserver.storage.folder import OpenFile
+from fileserver.storage.uploads import Upload
 from tests.servers import Peer, Running, numbered_bytes, request, run_server, sha256, wait_until
 
 DATA = numbered_bytes(3_000_000)

@@ -31,10 +31,10 @@ from files_app.recorder import Recorder
 from files_app.straight import page_url
 from fileserver.events import Event
 from fileserver.pacing import SLOW_MOTION, Pace
-from fileserver.root import FolderError
 from fileserver.server import FileServer, address_text
 from fileserver.service import Limits
-from fileserver.storage import Storage
+from fileserver.storage.folder import Storage
+from fileserver.storage.root import FolderError
 
 
 class Command(BaseCommand):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fileserver import pagecache
+from fileserver.storage import pagecache
 
 # Windows has the moment of creation in this field. Elsewhere the system sets it at every change, and no
 # program can set it back.

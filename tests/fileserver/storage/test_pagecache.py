@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fileserver import pagecache
+from fileserver.storage import pagecache
 
 pytestmark = pytest.mark.skipif(
     pagecache._syscall is None, reason="this system does not say what it has in memory"

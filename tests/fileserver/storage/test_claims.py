@@ -6,8 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from fileserver import claims as module
-from fileserver.claims import Claim, Claims, Displaced, no_wake
+from fileserver.storage import claims as module
+from fileserver.storage.claims import Claim, Claims, Displaced, no_wake
 from fileserver.wire.verbs import ErrorReply
 from tests.servers import wait_until
 

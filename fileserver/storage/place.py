@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from fileserver.names import shown
-from fileserver.openfile import etag_of
+from fileserver.storage.content import etag_of
 from fileserver.wire.verbs import ErrorReply
 
 log = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 
 from fileserver.names import MAX_NAME_BYTES, is_safe, shown
-from fileserver.openfile import Entry, entry_of
-from fileserver.place import GONE, SHORTAGES, Place, reason_of, require_regular, unavailable
-from fileserver.root import Root
+from fileserver.storage.content import Entry, entry_of
+from fileserver.storage.place import GONE, SHORTAGES, Place, reason_of, require_regular, unavailable
+from fileserver.storage.root import Root
 from fileserver.wire.verbs import ErrorReply
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fileserver.openfile import OpenFile, is_older_form
-from fileserver.storage import Storage
+from fileserver.storage.content import OpenFile, is_older_form
+from fileserver.storage.folder import Storage
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="Windows has no moment of the last change, and keeps open files in place"
@@ -121,7 +121,7 @@ def test_where_the_moment_of_a_change_cannot_be_told_it_is_left_out(
     storage: Storage, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     etag = storage.stat("folder/a").etag
-    monkeypatch.setattr("fileserver.openfile._CTIME_IS_OF_CHANGE", False)
+    monkeypatch.setattr("fileserver.storage.content._CTIME_IS_OF_CHANGE", False)
     older = storage.stat("folder/a").etag
     assert is_older_form(older, etag)
     assert not is_older_form(etag, etag)

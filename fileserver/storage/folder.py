@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from fileserver import pagecache
-from fileserver.listing import Listing, Wanted
 from fileserver.names import BadName, check_safe, composed, forms_of, is_safe, shown
-from fileserver.openfile import Entry, OpenFile, entry_of
-from fileserver.place import HAS_DIR_FD, READ_FILE, Place, refuse, require_regular, require_state
-from fileserver.root import Root
+from fileserver.storage import pagecache
+from fileserver.storage.content import Entry, OpenFile, entry_of
+from fileserver.storage.listing import Listing, Wanted
+from fileserver.storage.place import HAS_DIR_FD, READ_FILE, Place, refuse, require_regular, require_state
+from fileserver.storage.root import Root
 from fileserver.wire.verbs import ErrorReply
 
 PARTIALS = ".cfs-partial"  # hidden, as everything that begins with a dot

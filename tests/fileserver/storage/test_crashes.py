@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from fileserver.partials import Partials
-from fileserver.storage import PARTIALS, Storage
+from fileserver.storage.folder import PARTIALS, Storage
+from fileserver.storage.uploads import Partials
 from fileserver.wire.verbs import ErrorReply
 from tests.crashing import Crasher, crasher
 from tests.servers import Peer, Running, numbered_bytes, request, run_server, sha256

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from fileserver.place import HAS_DIR_FD
-from fileserver.storage import Storage
+from fileserver.storage.folder import Storage
+from fileserver.storage.place import HAS_DIR_FD
 from fileserver.wire.verbs import ErrorReply
 from tests.servers import run_server
 

@@ -24,14 +24,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from fileserver import disk
-from fileserver.ages import Ages
-from fileserver.claims import Claim, Claims, no_wake
 from fileserver.names import BadName, check_portable, shown
-from fileserver.openfile import Entry, OpenFile, entry_of, has_same_content
-from fileserver.place import Place, not_in_that_state, refuse, require_state
-from fileserver.storage import PARTIALS, Storage
-from fileserver.taken import candidates, require_free, require_replaceable
+from fileserver.storage import syscalls as disk
+from fileserver.storage.ages import Ages
+from fileserver.storage.claims import Claim, Claims, no_wake
+from fileserver.storage.content import Entry, OpenFile, entry_of, has_same_content
+from fileserver.storage.folder import PARTIALS, Storage
+from fileserver.storage.free_names import candidates, require_free, require_replaceable
+from fileserver.storage.place import Place, not_in_that_state, refuse, require_state
 from fileserver.wire.verbs import ErrorReply
 
 log = logging.getLogger(__name__)

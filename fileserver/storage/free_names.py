@@ -6,8 +6,8 @@ import stat
 from collections.abc import Iterator
 
 from fileserver.names import composed, free_names, numbered, shown
-from fileserver.place import Place, not_in_that_state, require_state
-from fileserver.storage import Storage
+from fileserver.storage.folder import Storage
+from fileserver.storage.place import Place, not_in_that_state, require_state
 from fileserver.wire.verbs import ErrorReply
 
 _FEW_NUMBERS = 4  # that are tried before the whole folder is read for the first free one

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fileserver import disk
-from fileserver.storage import PARTIALS
+from fileserver.storage import syscalls as disk
+from fileserver.storage.folder import PARTIALS
 from tests.servers import Peer, Running, request, run_server, wait_until
 
 

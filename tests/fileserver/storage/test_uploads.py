@@ -18,12 +18,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fileserver import disk
-from fileserver import partials as module
-from fileserver.ages import GRACE_SECONDS
-from fileserver.partials import Partials, State, Upload
-from fileserver.place import HAS_DIR_FD
-from fileserver.storage import PARTIALS, Storage
+from fileserver.storage import syscalls as disk
+from fileserver.storage import uploads as module
+from fileserver.storage.ages import GRACE_SECONDS
+from fileserver.storage.folder import PARTIALS, Storage
+from fileserver.storage.place import HAS_DIR_FD
+from fileserver.storage.uploads import Partials, State, Upload
 from fileserver.wire.verbs import ErrorReply
 from tests.servers import numbered_bytes, sha256
 

@@ -17,13 +17,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fileserver import pagecache
-from fileserver import storage as storage_module
-from fileserver.openfile import OpenFile
-from fileserver.partials import Partials
-from fileserver.place import HAS_DIR_FD
-from fileserver.root import FolderError
-from fileserver.storage import PARTIALS, Storage
+from fileserver.storage import folder as storage_module
+from fileserver.storage import pagecache
+from fileserver.storage.content import OpenFile
+from fileserver.storage.folder import PARTIALS, Storage
+from fileserver.storage.place import HAS_DIR_FD
+from fileserver.storage.root import FolderError
+from fileserver.storage.uploads import Partials
 from fileserver.wire.verbs import ErrorReply
 from tests.servers import sha256
 

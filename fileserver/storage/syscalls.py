@@ -7,7 +7,7 @@ import sys
 import threading
 from typing import Any
 
-from fileserver.place import Place
+from fileserver.storage.place import Place
 
 _NOREPLACE = 1
 _AT_FDCWD = -100

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fileserver.place import READ_FOLDER, Place, is_reparse_point, unavailable
+from fileserver.storage.place import READ_FOLDER, Place, is_reparse_point, unavailable
 from fileserver.wire.verbs import ErrorReply
 
 log = logging.getLogger(__name__)

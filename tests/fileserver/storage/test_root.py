@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from fileserver import root as module
-from fileserver.place import HAS_DIR_FD
-from fileserver.storage import Storage
+from fileserver.storage import root as module
+from fileserver.storage.folder import Storage
+from fileserver.storage.place import HAS_DIR_FD
 from fileserver.wire.verbs import ErrorReply
 from tests.servers import Running, no_descriptor_left, run_server, wait_until
 
