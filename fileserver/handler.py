@@ -10,9 +10,9 @@ from typing import Any
 from fileserver.events import Direction
 from fileserver.net.connection import Connection, PeerGone
 from fileserver.pacing import Pace, is_slower
-from fileserver.registry import Stopped, Transfer
 from fileserver.service import Grant, Service
-from fileserver.transfer import ending_of
+from fileserver.transfers.copying import ending_of
+from fileserver.transfers.registry import Stopped, Transfer
 from fileserver.wire import verbs as protocol
 from fileserver.wire.verbs import ErrorReply, Fields
 

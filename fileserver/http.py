@@ -20,10 +20,10 @@ from fileserver.handler import Handler
 from fileserver.names import shown
 from fileserver.net.connection import PeerGone, Stalled
 from fileserver.pacing import Pace
-from fileserver.registry import Stopped, Transfer
 from fileserver.service import Grant, Ticket
 from fileserver.storage.content import OpenFile
-from fileserver.transfer import FileChanged, send
+from fileserver.transfers.copying import FileChanged, send
+from fileserver.transfers.registry import Stopped, Transfer
 from fileserver.wire.selection import Selection, select
 from fileserver.wire.verbs import ErrorReply
 

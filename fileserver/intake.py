@@ -4,10 +4,10 @@ from fileserver.events import FilePublished
 from fileserver.handler import Handler
 from fileserver.names import composed, shown
 from fileserver.net.connection import PeerGone, Stalled, StallGuard
-from fileserver.registry import Stopped, Transfer
 from fileserver.storage.claims import Displaced
 from fileserver.storage.uploads import State, Upload
-from fileserver.transfer import receive
+from fileserver.transfers.copying import receive
+from fileserver.transfers.registry import Stopped, Transfer
 from fileserver.wire import verbs as protocol
 from fileserver.wire.verbs import ErrorReply, Fields
 

@@ -20,11 +20,11 @@ from collections import deque
 from fileserver.events import ClientConnected, ClientDisconnected, ClientRefused, Observer, ignore
 from fileserver.net.connection import Connection
 from fileserver.pacing import Pace
-from fileserver.registry import Registry
 from fileserver.service import Authorize, Limits, Service, everybody_may_everything
 from fileserver.session import Session
 from fileserver.storage.folder import Storage
 from fileserver.storage.uploads import Partials
+from fileserver.transfers.registry import Registry
 from fileserver.wire.verbs import ErrorReply
 from fileserver.workers.leader_followers import Crew
 

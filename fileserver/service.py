@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from fileserver.events import Observer
 from fileserver.net.connection import LINE_SECONDS, STALL_SECONDS
 from fileserver.pacing import Pace
-from fileserver.registry import Registry
 from fileserver.storage.folder import Storage
 from fileserver.storage.uploads import KEEP_SECONDS, Partials
+from fileserver.transfers.registry import Registry
 from fileserver.wire import verbs as protocol
 
 

@@ -15,10 +15,10 @@ from fileserver.http import StraightDownloads, is_http
 from fileserver.intake import Intake
 from fileserver.names import shown
 from fileserver.net.connection import Connection, PeerGone, Stalled
-from fileserver.registry import Stopped, Transfer
 from fileserver.service import Service
 from fileserver.storage.content import Entry, OpenFile
-from fileserver.transfer import FileChanged, send
+from fileserver.transfers.copying import FileChanged, send
+from fileserver.transfers.registry import Stopped, Transfer
 from fileserver.wire import verbs as protocol
 from fileserver.wire.verbs import ErrorReply, Fields
 

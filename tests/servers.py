@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from fileserver.events import Event, TransferFinished
-from fileserver.registry import Transfer
 from fileserver.server import FileServer
 from fileserver.storage.folder import Storage
 from fileserver.storage.place import HAS_DIR_FD
+from fileserver.transfers.registry import Transfer
 from tests.conftest import be_late
 
 Address = tuple[str, int]

@@ -28,7 +28,7 @@ from fileserver.http import (
 from fileserver.names import is_safe
 from fileserver.pacing import Pace
 from fileserver.service import GUEST, Grant, Limits, Ticket
-from fileserver.transfer import SMALL
+from fileserver.transfers.copying import SMALL
 from fileserver.workers.leader_followers import Crew
 from tests.servers import Peer, Running, numbered_bytes, run_server, wait_until
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from fileserver import registry as registry_module
 from fileserver import server as server_module
 from fileserver.events import FilePublished, TransferFinished, TransferStarted
-from fileserver.registry import Registry, Transfer
 from fileserver.service import GUEST, Grant, Limits
 from fileserver.storage.folder import PARTIALS
 from fileserver.storage.uploads import Upload
+from fileserver.transfers import registry as registry_module
+from fileserver.transfers.registry import Registry, Transfer
 from tests.lossy import lossy_proxy, random_cuts
 from tests.servers import Peer, Running, numbered_bytes, request, run_server, sha256, wait_until
 

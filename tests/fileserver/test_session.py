@@ -19,10 +19,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fileserver import registry as registry_module
 from fileserver import session as session_module
 from fileserver.events import FileDeleted, FileHashed, FilePublished, TransferStarted, TransferVerified
 from fileserver.service import GUEST, Grant, Limits
+from fileserver.transfers import registry as registry_module
 from fileserver.wire.verbs import VERBS
 from tests.servers import (
     Peer,

@@ -17,12 +17,12 @@ from fileserver.events import TransferFinished, TransferStarted
 from fileserver.net import connection as connection_module
 from fileserver.net.connection import PeerGone, Stalled
 from fileserver.pacing import Pace
-from fileserver.registry import Stopped
 from fileserver.service import GUEST, Grant, Limits
 from fileserver.storage import syscalls as disk
 from fileserver.storage.content import OpenFile
 from fileserver.storage.folder import PARTIALS
-from fileserver.transfer import SMALL, WINDOW, FileChanged, ending_of
+from fileserver.transfers.copying import SMALL, WINDOW, FileChanged, ending_of
+from fileserver.transfers.registry import Stopped
 from fileserver.wire.verbs import ErrorReply
 from tests.servers import Peer, Running, numbered_bytes, request, run_server, sha256, wait_until
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from fileserver import registry as module
 from fileserver.events import Event, TransferFinished, TransferProgressed, TransferStarted
 from fileserver.pacing import SLOW_MOTION
-from fileserver.registry import MAX_ROWS, RateMeter, Registry, Stopped, Transfer, Watcher
+from fileserver.transfers import registry as module
+from fileserver.transfers.registry import MAX_ROWS, RateMeter, Registry, Stopped, Transfer, Watcher
 from fileserver.wire.verbs import ErrorReply
 from tests.servers import Events, wait_until
 

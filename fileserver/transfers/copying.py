@@ -13,9 +13,9 @@ import time
 from fileserver.events import Outcome
 from fileserver.net.connection import Connection, PeerGone, Stalled, StallGuard
 from fileserver.pacing import Schedule
-from fileserver.registry import Stopped, Transfer
 from fileserver.storage.content import OpenFile
 from fileserver.storage.uploads import Upload
+from fileserver.transfers.registry import Stopped, Transfer
 from fileserver.wire.verbs import ErrorReply
 
 SMALL = 64 * 1024  # bytes that are worth reading to save two system calls
