@@ -8,8 +8,8 @@ import sys
 import threading
 
 from files_app.process import prepare_for
+from fileserver.context import Limits
 from fileserver.server import FileServer
-from fileserver.service import Limits
 from fileserver.storage.folder import Storage
 
 

@@ -24,7 +24,7 @@ from django.template.response import TemplateResponse
 from django.utils.crypto import salted_hmac
 
 from files_app import tickets
-from fileserver.service import GUEST, Grant
+from fileserver.context import GUEST, Grant
 from fileserver.wire.verbs import RIGHTS
 
 RELAY = Grant(None, frozenset(RIGHTS), relay=True)

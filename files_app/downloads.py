@@ -17,9 +17,9 @@ from files_app.relay import connect, lowered, sentence, speaking_for
 from files_app.straight import sent_straight
 from files_app.streaming import Streaming
 from fileserver.aclient import AsyncClient, AsyncDownload
-from fileserver.http import file_headers
 from fileserver.names import shown
 from fileserver.pacing import SLOW_MOTION
+from fileserver.sessions.http import file_headers
 from fileserver.wire.selection import Selection, select
 from fileserver.wire.verbs import ErrorReply, Fields
 

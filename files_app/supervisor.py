@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from files_app import lifeline, recorder
-from fileserver.service import Limits
+from fileserver.context import Limits
 
 READY_SECONDS = 30.0
 LOOK = 0.1  # seconds between two looks at the children

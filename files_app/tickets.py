@@ -10,8 +10,8 @@ from typing import Any
 
 from django.core import signing
 
+from fileserver.context import Ticket
 from fileserver.pacing import Pace
-from fileserver.service import Ticket
 
 SALT = "files_app.tickets"  # nothing else that is signed with our key is a ticket
 SECONDS = 600

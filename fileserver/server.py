@@ -17,11 +17,11 @@ import threading
 import time
 from collections import deque
 
+from fileserver.context import Authorize, Limits, Service, everybody_may_everything
 from fileserver.events import ClientConnected, ClientDisconnected, ClientRefused, Observer, ignore
 from fileserver.net.connection import Connection
 from fileserver.pacing import Pace
-from fileserver.service import Authorize, Limits, Service, everybody_may_everything
-from fileserver.session import Session
+from fileserver.sessions.session import Session
 from fileserver.storage.folder import Storage
 from fileserver.storage.uploads import Partials
 from fileserver.transfers.registry import Registry

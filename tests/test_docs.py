@@ -244,21 +244,23 @@ def texts(node: ast.expr) -> set[str]:
 
 def test_documented_statuses_are_those_of_the_code() -> None:
     documented = {int(status) for status, _ in rows(section(PROTOCOL, "HTTP on this port"))}
-    http = import_module("fileserver.http")
+    http = import_module("fileserver.sessions.http")
     refusals = re.findall(r"Refused\((\d+)", Path(http.__file__).read_text("utf-8"))
     assert documented == {200, 204, 206, 304} | {*map(int, refusals)} | {*http.STATUSES.values()}
 
 
 def test_limits_are_those_of_the_code() -> None:
-    limits = import_module("fileserver.service").Limits()
+    limits = import_module("fileserver.context").Limits()
     table = section(PROTOCOL, "Limits")
     assert f"{protocol.MAX_LINE_BYTES:,} bytes" in table
     assert f"| silence before the first request | {limits.first_silence:g} s |" in table
     assert f"| silence between two requests | {limits.silence:g} s |" in table
     assert f"| from the first byte of a line to its LF | {limits.line:g} s |" in table
-    assert f"| empty lines in a row | {import_module('fileserver.session').MAX_EMPTY_LINES} |" in table
+    assert (
+        f"| empty lines in a row | {import_module('fileserver.sessions.session').MAX_EMPTY_LINES} |" in table
+    )
     assert f"| {import_module('fileserver.net.connection').NOISE_BYTES:,} | `bad-request`" in table
-    http = import_module("fileserver.http")
+    http = import_module("fileserver.sessions.http")
     assert f"{http.MOST_HEADER_LINES}, and {http.MAX_HEAD_BYTES:,} bytes with the first line" in table
     assert f"| all lines of a request over HTTP | {limits.line:g} s | 408" in table
     assert f"| silence between two requests over HTTP | {limits.keep_alive:g} s |" in table

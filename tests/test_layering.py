@@ -30,11 +30,8 @@ ROOMS = {
         "workers",
         "net",
         "transfers",
-        "service",
-        "handler",
-        "intake",
-        "http",
-        "session",
+        "context",
+        "sessions",
         "server",
     ],
 }
@@ -150,7 +147,10 @@ WRONG = [
     ("files_app.management.commands.start", "from cfsite.flow import Server"),
 ]
 RIGHT = [
-    ("fileserver.server", "import os, socket\nfrom fileserver.session import Session\nfrom . import storage"),
+    (
+        "fileserver.server",
+        "import os, socket\nfrom fileserver.sessions.session import Session\nfrom . import storage",
+    ),
     ("fileserver.wire.verbs", "from __future__ import annotations\nfrom fileserver.names import shown"),
     ("fileserver.aclient", "import asyncio\nfrom fileserver.client import Incomplete"),
     (

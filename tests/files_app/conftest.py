@@ -20,10 +20,10 @@ from files_app.models import File, ServerRun, Transfer
 from files_app.recorder import Recorder
 from files_app.spill import spill_path
 from fileserver.client import Client
+from fileserver.context import Limits
 from fileserver.events import TransferStarted
 from fileserver.pacing import Pace
 from fileserver.server import FileServer
-from fileserver.service import Limits
 from fileserver.storage.folder import Storage
 from tests.servers import Events, Peer, wait_until
 

@@ -16,7 +16,7 @@ from files_app.access import (
     relay_token,
     require_loopback,
 )
-from fileserver.service import GUEST
+from fileserver.context import GUEST
 from fileserver.wire.verbs import RIGHTS, ErrorReply
 from tests.files_app.conftest import Served
 

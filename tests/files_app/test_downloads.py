@@ -12,7 +12,7 @@ from files_app.models import Transfer
 from fileserver.aclient import AsyncClient
 from fileserver.events import TransferFinished, TransferStarted
 from fileserver.pacing import SLOW_MOTION
-from fileserver.session import Session
+from fileserver.sessions.session import Session
 from fileserver.storage.folder import Storage
 from fileserver.wire.verbs import ErrorReply
 from tests.files_app.conftest import Served

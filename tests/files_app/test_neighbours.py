@@ -10,7 +10,7 @@ import pytest
 
 from files_app import neighbours
 from files_app.neighbours import who_listens
-from fileserver.service import Limits
+from fileserver.context import Limits
 from tests.servers import run_server, wait_until
 
 

@@ -21,7 +21,7 @@ from files_app.batch import Batch
 from files_app.models import File, Record, ServerRun, Transfer
 from files_app.recorder import Recorder
 from fileserver import events
-from fileserver.service import Limits
+from fileserver.context import Limits
 from fileserver.storage.uploads import Upload
 from fileserver.wire.verbs import ErrorReply
 from tests.files_app.conftest import Served, serving, settle

@@ -12,11 +12,11 @@ from django.utils.http import content_disposition_header
 from files_app import tickets
 from files_app.models import Transfer
 from files_app.straight import page_url
+from fileserver.context import Ticket
 from fileserver.events import ClientConnected, TransferStarted
-from fileserver.http import content_disposition
 from fileserver.names import is_safe
 from fileserver.pacing import SLOW_MOTION
-from fileserver.service import Ticket
+from fileserver.sessions.http import content_disposition
 from tests.files_app.conftest import Served, serving
 from tests.files_app.site import Answer, fetch
 from tests.files_app.test_naughty_names import NAMES

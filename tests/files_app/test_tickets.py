@@ -7,8 +7,8 @@ from django.core import signing
 
 from files_app import tickets
 from files_app.access import authorize, relay_token
+from fileserver.context import Ticket
 from fileserver.pacing import SLOW_MOTION
-from fileserver.service import Ticket
 from fileserver.wire.verbs import MAX_LINE_BYTES
 
 HERE = "127.0.0.1"

@@ -17,8 +17,8 @@ import pytest
 
 from cfsite.body import BodyLost
 from files_app.models import File, Transfer
+from fileserver.context import Limits
 from fileserver.events import TransferFinished, TransferStarted
-from fileserver.service import Limits
 from fileserver.wire.verbs import ErrorReply
 from tests.files_app.conftest import Served, serving
 from tests.files_app.site import HOST, Answer, Exchange, fetch, run

@@ -19,8 +19,8 @@ from django.test.utils import CaptureQueriesContext
 
 from files_app import views
 from files_app.models import File, Transfer
+from fileserver.context import Limits
 from fileserver.events import TransferFinished, TransferStarted
-from fileserver.service import Limits
 from fileserver.storage.folder import Storage
 from fileserver.storage.uploads import Upload
 from fileserver.wire import verbs as protocol
@@ -139,7 +139,7 @@ class TestDownload:
         self, served: Served, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         served.put("a.txt", b"x")
-        monkeypatch.setattr("fileserver.session._state_of", _dated_far_away)  # of HEAD
+        monkeypatch.setattr("fileserver.sessions.session._state_of", _dated_far_away)  # of HEAD
         monkeypatch.setattr(protocol, "content_ok", partial(_content_dated_far_away, protocol.content_ok))
         for method in ("GET", "HEAD"):
             answer = fetch(method, "/files/a.txt")

@@ -10,8 +10,8 @@ import pytest
 
 from fileserver.aclient import AsyncClient
 from fileserver.client import CHUNK, Incomplete
+from fileserver.context import GUEST, Grant
 from fileserver.events import TransferStarted
-from fileserver.service import GUEST, Grant
 from fileserver.wire.verbs import ErrorReply
 from tests.servers import Running, numbered_bytes, run_server, sha256, wait_until
 

@@ -12,8 +12,8 @@ import pytest
 
 from fileserver import client as client_module
 from fileserver.client import SEND_BUFFER, Client, ErrorReply, Incomplete, keep_short
+from fileserver.context import GUEST, Grant
 from fileserver.pacing import Pace
-from fileserver.service import GUEST, Grant
 from fileserver.wire.verbs import MAX_LIST, BadReply
 from tests.servers import Address, Running, numbered_bytes, run_server, sha256, wait_until
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from fileserver import server as server_module
+from fileserver.context import GUEST, Grant, Limits
 from fileserver.events import (
     ClientConnected,
     ClientDisconnected,
@@ -27,7 +28,6 @@ from fileserver.events import (
 )
 from fileserver.net import connection as connection_module
 from fileserver.server import FileServer, _is_loopback, address_text
-from fileserver.service import GUEST, Grant, Limits
 from fileserver.storage import folder as storage_module
 from fileserver.storage import pagecache
 from fileserver.storage.folder import PARTIALS, Storage

@@ -29,10 +29,10 @@ from files_app.options import (
 from files_app.process import prepare_for
 from files_app.recorder import Recorder
 from files_app.straight import page_url
+from fileserver.context import Limits
 from fileserver.events import Event
 from fileserver.pacing import SLOW_MOTION, Pace
 from fileserver.server import FileServer, address_text
-from fileserver.service import Limits
 from fileserver.storage.folder import Storage
 from fileserver.storage.root import FolderError
 

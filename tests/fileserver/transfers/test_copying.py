@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from fileserver import session as session_module
+from fileserver.context import GUEST, Grant, Limits
 from fileserver.events import TransferFinished, TransferStarted
 from fileserver.net import connection as connection_module
 from fileserver.net.connection import PeerGone, Stalled
 from fileserver.pacing import Pace
-from fileserver.service import GUEST, Grant, Limits
+from fileserver.sessions import session as session_module
 from fileserver.storage import syscalls as disk
 from fileserver.storage.content import OpenFile
 from fileserver.storage.folder import PARTIALS

@@ -13,9 +13,12 @@ from urllib.parse import quote
 
 import pytest
 
-from fileserver import http as module
+from fileserver.context import GUEST, Grant, Limits, Ticket
 from fileserver.events import ClientDisconnected, FileDeleted, TransferFinished, TransferStarted
-from fileserver.http import (
+from fileserver.names import is_safe
+from fileserver.pacing import Pace
+from fileserver.sessions import http as module
+from fileserver.sessions.http import (
     MAX_HEAD_BYTES,
     MOST_HEADER_LINES,
     STATUSES,
@@ -25,9 +28,6 @@ from fileserver.http import (
     is_straight,
     parse_head,
 )
-from fileserver.names import is_safe
-from fileserver.pacing import Pace
-from fileserver.service import GUEST, Grant, Limits, Ticket
 from fileserver.transfers.copying import SMALL
 from fileserver.workers.leader_followers import Crew
 from tests.servers import Peer, Running, numbered_bytes, run_server, wait_until

@@ -10,12 +10,12 @@ import logging
 import time
 from collections import OrderedDict
 
+from fileserver.context import Service
 from fileserver.events import FileDeleted, FileHashed, TransferVerified
-from fileserver.http import StraightDownloads, is_http
-from fileserver.intake import Intake
 from fileserver.names import shown
 from fileserver.net.connection import Connection, PeerGone, Stalled
-from fileserver.service import Service
+from fileserver.sessions.http import StraightDownloads, is_http
+from fileserver.sessions.uploads import Intake
 from fileserver.storage.content import Entry, OpenFile
 from fileserver.transfers.copying import FileChanged, send
 from fileserver.transfers.registry import Stopped, Transfer

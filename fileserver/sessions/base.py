@@ -7,10 +7,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from fileserver.context import Grant, Service
 from fileserver.events import Direction
 from fileserver.net.connection import Connection, PeerGone
 from fileserver.pacing import Pace, is_slower
-from fileserver.service import Grant, Service
 from fileserver.transfers.copying import ending_of
 from fileserver.transfers.registry import Stopped, Transfer
 from fileserver.wire import verbs as protocol

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from fileserver import server as server_module
+from fileserver.context import GUEST, Grant, Limits
 from fileserver.events import FilePublished, TransferFinished, TransferStarted
-from fileserver.service import GUEST, Grant, Limits
 from fileserver.storage.folder import PARTIALS
 from fileserver.storage.uploads import Upload
 from fileserver.transfers import registry as registry_module

@@ -19,9 +19,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fileserver import session as session_module
+from fileserver.context import GUEST, Grant, Limits
 from fileserver.events import FileDeleted, FileHashed, FilePublished, TransferStarted, TransferVerified
-from fileserver.service import GUEST, Grant, Limits
+from fileserver.sessions import session as session_module
 from fileserver.transfers import registry as registry_module
 from fileserver.wire.verbs import VERBS
 from tests.servers import (

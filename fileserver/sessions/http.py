@@ -16,11 +16,11 @@ from email.utils import formatdate
 from http import HTTPStatus
 from urllib.parse import quote, unquote_to_bytes
 
-from fileserver.handler import Handler
+from fileserver.context import Grant, Ticket
 from fileserver.names import shown
 from fileserver.net.connection import PeerGone, Stalled
 from fileserver.pacing import Pace
-from fileserver.service import Grant, Ticket
+from fileserver.sessions.base import Handler
 from fileserver.storage.content import OpenFile
 from fileserver.transfers.copying import FileChanged, send
 from fileserver.transfers.registry import Stopped, Transfer

@@ -1,9 +1,9 @@
 """How uploads come in: a ``PUT`` from its line to its file, at once or by parts, and on after a break."""
 
 from fileserver.events import FilePublished
-from fileserver.handler import Handler
 from fileserver.names import composed, shown
 from fileserver.net.connection import PeerGone, Stalled, StallGuard
+from fileserver.sessions.base import Handler
 from fileserver.storage.claims import Displaced
 from fileserver.storage.uploads import State, Upload
 from fileserver.transfers.copying import receive
