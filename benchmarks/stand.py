@@ -15,7 +15,7 @@ from benchmarks.load import LoadFailed
 from benchmarks.measure import MEBIBYTE, Contender, Run, random_file, timed
 from benchmarks.result import Bench
 from benchmarks.servers import Installation, ours
-from fileserver.client import Client
+from fileserver.client.blocking import Client
 
 OURS = "this server"
 PIECE = 256 * 1024

@@ -7,7 +7,7 @@ only if nobody else has changed the file meanwhile.
 from django.http import HttpRequest
 
 from files_app.relay import lowered, speaking_for
-from fileserver.aclient import AsyncClient
+from fileserver.client.aio import AsyncClient
 from fileserver.names import shown
 from fileserver.storage.place import ANY_STATE, not_in_that_state
 from fileserver.wire.selection import names_any, permits

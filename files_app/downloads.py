@@ -16,7 +16,7 @@ from files_app.conditions import MOST_LOOKS, restless
 from files_app.relay import connect, lowered, sentence, speaking_for
 from files_app.straight import sent_straight
 from files_app.streaming import Streaming
-from fileserver.aclient import AsyncClient, AsyncDownload
+from fileserver.client.aio import AsyncClient, AsyncDownload
 from fileserver.names import shown
 from fileserver.pacing import SLOW_MOTION
 from fileserver.sessions.http import file_headers

@@ -14,7 +14,7 @@ from uuid import uuid4
 from channels.layers import get_channel_layer
 
 from files_app.relay import Offline, connect, server_address
-from fileserver.aclient import AsyncClient
+from fileserver.client.aio import AsyncClient
 from fileserver.wire.verbs import BadReply, ErrorReply
 
 log = logging.getLogger(__name__)

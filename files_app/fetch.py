@@ -13,7 +13,7 @@ from typing import Any
 
 from files_app.hashing import sha256_of_start
 from files_app.sizes import size_text
-from fileserver.client import Client
+from fileserver.client.blocking import Client
 from fileserver.pacing import Pace
 from fileserver.wire.verbs import ErrorReply
 

@@ -4,7 +4,7 @@ import hashlib
 from io import BufferedRandom, BufferedReader
 from typing import Any
 
-from fileserver.client import CHUNK
+from fileserver.client.blocking import CHUNK
 
 
 def sha256_of_start(file: BufferedReader | BufferedRandom, size: int) -> Any:

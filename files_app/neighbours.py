@@ -3,7 +3,7 @@
 import contextlib
 import http.client
 
-from fileserver.client import Client
+from fileserver.client.blocking import Client
 from fileserver.wire import verbs as protocol
 from fileserver.wire.verbs import BadReply, ErrorReply
 

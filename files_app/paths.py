@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from django.core.management.base import CommandError
 
-from fileserver.client import Client
+from fileserver.client.blocking import Client
 from fileserver.names import BadName, check_safe, shown
 from fileserver.wire.verbs import ErrorReply
 

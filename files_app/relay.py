@@ -14,8 +14,8 @@ from django.shortcuts import render
 
 from files_app.access import relay_token
 from files_app.temporary import NoRoom
-from fileserver.aclient import AsyncClient
-from fileserver.client import CHUNK
+from fileserver.client.aio import AsyncClient
+from fileserver.client.blocking import CHUNK
 from fileserver.server import address_text
 from fileserver.wire.verbs import BadReply, ErrorReply
 

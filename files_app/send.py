@@ -15,7 +15,7 @@ from pathlib import Path
 
 from files_app.hashing import sha256_of_start
 from files_app.sizes import size_text
-from fileserver.client import Client, Incomplete
+from fileserver.client.blocking import Client, Incomplete
 from fileserver.wire.verbs import ErrorReply, Fields
 
 PATIENCE = 60.0  # seconds without a byte of progress, after which it is given up

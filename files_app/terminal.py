@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.text import Text
 
 from files_app.sizes import rate_text, size_text
-from fileserver.client import Client
+from fileserver.client.blocking import Client
 from fileserver.server import address_text
 from fileserver.wire.verbs import BadReply, ErrorReply
 

@@ -35,8 +35,8 @@ from files_app.relay import (
 )
 from files_app.temporary import kept_on_disk
 from files_app.tus import Refused
-from fileserver.aclient import AsyncClient
-from fileserver.client import Client, Incomplete
+from fileserver.client.aio import AsyncClient
+from fileserver.client.blocking import Client, Incomplete
 from fileserver.wire.verbs import BadReply, ErrorReply, Fields
 
 IN_MEMORY = 1 << 20  # bytes of a part with a checksum; a longer one waits in a temporary file

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fileserver.client import Client
+from fileserver.client.blocking import Client
 from fileserver.pacing import SLOW_MOTION, Pace
 from tests import browsing
 from tests.browsing import PATIENCE, drop, expect, file_row, is_in, shows, upload_row

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fileserver.client import Client
+from fileserver.client.blocking import Client
 from fileserver.pacing import SLOW_MOTION
 from tests import browsing
 from tests.browsing import MIB, PATIENCE, Network, expect, file_row, is_in, press, shows, starts, upload_row

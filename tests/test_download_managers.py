@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fileserver.client import Client
+from fileserver.client.blocking import Client
 from tests.servers import sha256, wait_until
 from tests.stack import Stack, run_stack
 

@@ -37,7 +37,7 @@ ROOMS = {
 }
 # Beside the order: what speaks the protocol from the other side knows nothing of the server.
 _WIRE = {"events", "names", "pacing", "wire"}
-BESIDE = {"fileserver": {"__init__": set(), "client": _WIRE, "aclient": _WIRE | {"client"}}}
+BESIDE = {"fileserver": {"__init__": set(), "client": _WIRE}}
 
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
@@ -134,13 +134,13 @@ WRONG = [
     ("fileserver.names", "__import__('django')"),
     ("fileserver.names", "import importlib\nimportlib.import_module(name)"),
     ("fileserver.server", "import fileserver"),
-    ("fileserver.server", "from fileserver.client import Client"),
+    ("fileserver.server", "from fileserver.client.blocking import Client"),
     ("fileserver.server", "import os, django.conf"),
     ("fileserver.server", "from channels.layers import get_channel_layer"),
     ("fileserver.server", "from files_app.models import File"),
     ("fileserver.server", "import cfsite.settings"),
-    ("fileserver.client", "from fileserver.storage.folder import Storage"),
-    ("fileserver.client", "from fileserver.aclient import AsyncClient"),
+    ("fileserver.client.blocking", "from fileserver.storage.folder import Storage"),
+    ("fileserver.client.blocking", "from fileserver.client.aio import AsyncClient"),
     ("fileserver.unheard_of", "from fileserver import names"),
     ("files_app.views", "from cfsite import settings"),
     ("files_app.views", "def f():\n    import cfsite.settings"),
@@ -152,7 +152,7 @@ RIGHT = [
         "import os, socket\nfrom fileserver.sessions.session import Session\nfrom . import storage",
     ),
     ("fileserver.wire.verbs", "from __future__ import annotations\nfrom fileserver.names import shown"),
-    ("fileserver.aclient", "import asyncio\nfrom fileserver.client import Incomplete"),
+    ("fileserver.client.aio", "import asyncio\nfrom fileserver.client.blocking import Incomplete"),
     (
         "files_app.views",
         "import django\nfrom fileserver.server import FileServer\nfrom files_app import models",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from fileserver.client import Client
+from fileserver.client.blocking import Client
 from fileserver.pacing import Pace
 from tests.servers import wait_until
 from tests.stack import PROJECT, Stack

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from fileserver.client import Client
+from fileserver.client.blocking import Client
 from tests.servers import Peer, numbered_bytes, wait_until
 from tests.stack import Stack, run_stack
 

@@ -19,7 +19,7 @@ from typing import cast
 import pytest
 import tusclient.client
 
-from fileserver.client import Client, Incomplete
+from fileserver.client.blocking import Client, Incomplete
 from fileserver.pacing import SLOW_MOTION, Pace
 from tests.servers import numbered_bytes, wait_until
 from tests.stack import PROJECT, Stack, run_stack

@@ -19,7 +19,7 @@ from files_app.management.commands.runfileserver import listening, recording
 from files_app.models import File, ServerRun, Transfer
 from files_app.recorder import Recorder
 from files_app.spill import spill_path
-from fileserver.client import Client
+from fileserver.client.blocking import Client
 from fileserver.context import Limits
 from fileserver.events import TransferStarted
 from fileserver.pacing import Pace

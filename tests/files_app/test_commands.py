@@ -24,7 +24,7 @@ from files_app.management.commands.runfileserver import Ending, ends_on_signal, 
 from files_app.management.commands.watch import Board
 from files_app.models import Transfer
 from files_app.supervisor import Child
-from fileserver.client import Client, Incomplete, Readable
+from fileserver.client.blocking import Client, Incomplete, Readable
 from fileserver.events import TransferStarted
 from fileserver.pacing import SLOW_MOTION, Pace
 from fileserver.storage import root as root_module

@@ -7,7 +7,7 @@ from wsgiref.handlers import format_date_time
 
 import pytest
 
-from fileserver.aclient import AsyncClient
+from fileserver.client.aio import AsyncClient
 from fileserver.events import TransferStarted
 from tests.files_app.conftest import Served
 from tests.files_app.site import Answer, fetch

@@ -9,7 +9,7 @@ import pytest
 
 from files_app import downloads
 from files_app.models import Transfer
-from fileserver.aclient import AsyncClient
+from fileserver.client.aio import AsyncClient
 from fileserver.events import TransferFinished, TransferStarted
 from fileserver.pacing import SLOW_MOTION
 from fileserver.sessions.session import Session

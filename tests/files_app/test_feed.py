@@ -13,7 +13,7 @@ from channels.layers import get_channel_layer
 from files_app import feed as feed_module
 from files_app.feed import Feed
 from files_app.relay import connect
-from fileserver.aclient import AsyncClient
+from fileserver.client.aio import AsyncClient
 from tests.files_app.conftest import Served, begin
 from tests.files_app.site import run
 

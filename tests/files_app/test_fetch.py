@@ -8,7 +8,7 @@ import pytest
 
 from files_app.fetch import Fetch, FetchError
 from files_app.models import Transfer
-from fileserver.client import Client, Incomplete
+from fileserver.client.blocking import Client, Incomplete
 from fileserver.events import TransferStarted
 from fileserver.pacing import Pace
 from fileserver.wire.verbs import ErrorReply

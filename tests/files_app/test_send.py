@@ -12,7 +12,7 @@ import pytest
 from files_app import send as send_module
 from files_app.models import Transfer
 from files_app.send import Send, SendError
-from fileserver.client import Client, Readable
+from fileserver.client.blocking import Client, Readable
 from fileserver.events import TransferFinished, TransferStarted
 from fileserver.storage.uploads import Partials
 from fileserver.wire.verbs import ErrorReply, Fields

@@ -22,7 +22,7 @@ from files_app.models import File, Transfer
 from files_app.recorder import Recorder
 from files_app.spill import Line, Spill, spill_path
 from fileserver import events
-from fileserver.client import Client
+from fileserver.client.blocking import Client
 from tests.files_app.conftest import serving, settle
 from tests.files_app.test_recorder import Tries, finished, record, started
 from tests.servers import numbered_bytes, wait_until

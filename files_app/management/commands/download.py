@@ -10,7 +10,7 @@ from files_app.fetch import Fetch, FetchError
 from files_app.options import add_server_address
 from files_app.paths import files_meant_by, targets_of
 from files_app.terminal import console, file_server, progress_bars
-from fileserver.client import Client
+from fileserver.client.blocking import Client
 from fileserver.pacing import SLOW_MOTION
 from fileserver.wire.verbs import ErrorReply
 

@@ -14,7 +14,7 @@ from files_app.options import add_server_address
 from files_app.paths import means_folder, require_no_folder, upload_name
 from files_app.send import Send, SendError
 from files_app.terminal import console, file_server, progress_bars
-from fileserver.client import Client
+from fileserver.client.blocking import Client
 from fileserver.server import address_text
 from fileserver.wire.verbs import BadReply, ErrorReply
 

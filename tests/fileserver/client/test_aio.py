@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fileserver.aclient import AsyncClient
-from fileserver.client import CHUNK, Incomplete
+from fileserver.client.aio import AsyncClient
+from fileserver.client.blocking import CHUNK, Incomplete
 from fileserver.context import GUEST, Grant
 from fileserver.events import TransferStarted
 from fileserver.wire.verbs import ErrorReply

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
-from fileserver.client import CHUNK, PUBLISH_TIMEOUT, TIMEOUT, Incomplete, keep_short
+from fileserver.client.blocking import CHUNK, PUBLISH_TIMEOUT, TIMEOUT, Incomplete, keep_short
 from fileserver.wire.verbs import Fields, parse_bare, parse_reply, request_line
 
 

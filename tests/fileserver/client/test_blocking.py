@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from fileserver import client as client_module
-from fileserver.client import SEND_BUFFER, Client, ErrorReply, Incomplete, keep_short
+from fileserver.client import blocking as client_module
+from fileserver.client.blocking import SEND_BUFFER, Client, ErrorReply, Incomplete, keep_short
 from fileserver.context import GUEST, Grant
 from fileserver.pacing import Pace
 from fileserver.wire.verbs import MAX_LIST, BadReply
