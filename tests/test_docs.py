@@ -175,7 +175,7 @@ def test_paths_between_backquotes_exist(page: Path) -> None:
     for span in code(page.read_text("utf-8")):
         path = span.removeprefix("./").split(" ")[0]
         if re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?[\w-]+\.(py|sh|bat|md|txt)", path) and path not in made_later:
-            found = (ROOT / path).exists() or any(ROOT.glob(f"*/{path}"))
+            found = (ROOT / path).exists() or any(ROOT.glob(f"**/{path}"))
             assert found or path in ("notes.txt", "CON.txt", "a.txt"), f"{page.name} names {span}"
 
 
@@ -222,7 +222,7 @@ def test_documented_error_codes_are_those_of_the_code() -> None:
 def error_codes() -> set[str]:
     """Every code that ``fileserver`` may answer with: the words where an ``ErrorReply`` is made."""
     found = set(protocol.CLOSING_CODES)
-    for path in (ROOT / "fileserver").glob("*.py"):
+    for path in (ROOT / "fileserver").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "ErrorReply":
                 found |= texts(node.args[0])

@@ -140,7 +140,7 @@ WRONG = [
     ("fileserver.server", "from files_app.models import File"),
     ("fileserver.server", "import cfsite.settings"),
     ("fileserver.client.blocking", "from fileserver.storage.folder import Storage"),
-    ("fileserver.client.blocking", "from fileserver.client.aio import AsyncClient"),
+    ("fileserver.client.blocking", "from fileserver.context import Limits"),
     ("fileserver.unheard_of", "from fileserver import names"),
     ("files_app.views", "from cfsite import settings"),
     ("files_app.views", "def f():\n    import cfsite.settings"),
@@ -149,7 +149,7 @@ WRONG = [
 RIGHT = [
     (
         "fileserver.server",
-        "import os, socket\nfrom fileserver.sessions.session import Session\nfrom . import storage",
+        "import os\nfrom fileserver.sessions.session import Session\nfrom . import storage",
     ),
     ("fileserver.wire.verbs", "from __future__ import annotations\nfrom fileserver.names import shown"),
     ("fileserver.client.aio", "import asyncio\nfrom fileserver.client.blocking import Incomplete"),
