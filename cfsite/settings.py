@@ -86,7 +86,7 @@ FILE_UPLOAD_HANDLERS = [
     "django.core.files.uploadhandler.MemoryFileUploadHandler",
     "files_app.forms.DiskUploadHandler",
 ]
-WEB_SERVER = "cfsite.server.SiteServer"  # what runserver runs
+WEB_SERVER = "cfsite.webserver.server.SiteServer"  # what runserver runs
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
@@ -181,7 +181,7 @@ LOGGING = {
     "formatters": {
         "line": {"format": "{asctime} {message}", "datefmt": "%H:%M:%S", "style": "{"},
         "one_line": {
-            "()": "cfsite.lines.OneLine",
+            "()": "cfsite.webserver.lines.OneLine",
             "fmt": "{asctime} {message}",
             "datefmt": "%H:%M:%S",
             "style": "{",

@@ -33,7 +33,7 @@ def number_in(text: str) -> int | None:
 
 async def body_of(request: HttpRequest) -> AsyncIterator[bytes]:
     """As it comes in, where the web server can do that; else from where Django has put it."""
-    stream = extensions_of(request).get("cfsite.body")
+    stream = extensions_of(request).get("cfsite.webserver.body")
     if stream is not None:
         async for piece in stream:
             yield piece

@@ -4,7 +4,7 @@ A websocket's ``send`` never waits, so a page that does not read would let its n
 is behind gets nothing, and the whole state once it has caught up: newest state, never a backlog.
 
 A page that asks again and again is answered four times a second. Its next question is not taken before, so
-the web server stops reading its socket (``cfsite.sockets``).
+the web server stops reading its socket (``cfsite.webserver.sockets``).
 """
 
 import asyncio

@@ -146,7 +146,7 @@ async def post_hash(scope: Scope, receive: Receive, send: Send, query: dict[str,
 async def read_stream(scope: Scope, digest: Any, most: int | None = None) -> None:
     """Up to ``most`` bytes of the body, as they come in."""
     try:
-        async for piece in scope["extensions"]["cfsite.body"]:
+        async for piece in scope["extensions"]["cfsite.webserver.body"]:
             digest.update(piece)
             state["read"] += len(piece)
             if most is not None and state["read"] >= most:
@@ -196,7 +196,7 @@ async def headers(scope: Scope, receive: Receive, send: Send, query: dict[str, i
     while (await receive())["more_body"]:
         pass
     given = {name.decode(): value.decode() for name, value in scope["headers"]}
-    await reply(send, {"headers": given, "streamed": "cfsite.body" in scope["extensions"]})
+    await reply(send, {"headers": given, "streamed": "cfsite.webserver.body" in scope["extensions"]})
 
 
 async def get_boom(scope: Scope, receive: Receive, send: Send, query: dict[str, int]) -> None:
@@ -331,7 +331,7 @@ def main() -> None:
     options = parser.parse_args()
 
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from cfsite import flow, unsent
+    from cfsite.webserver import flow, unsent
 
     if options.descriptors:
         import resource

@@ -144,7 +144,7 @@ WRONG = [
     ("fileserver.unheard_of", "from fileserver import names"),
     ("files_app.views", "from cfsite import settings"),
     ("files_app.views", "def f():\n    import cfsite.settings"),
-    ("files_app.management.commands.start", "from cfsite.flow import Server"),
+    ("files_app.management.commands.start", "from cfsite.webserver.flow import Server"),
 ]
 RIGHT = [
     (

@@ -80,7 +80,7 @@ class Exchange:
         extensions = {
             "cfsite.delivered": self._delivered if delivered is not None else None,
             "cfsite.abort": self._abort if can_abort else None,
-            "cfsite.body": stream,  # as our web server hands it out: while it comes in
+            "cfsite.webserver.body": stream,  # as our web server hands it out: while it comes in
         }
         self.scope["extensions"] = {name: value for name, value in extensions.items() if value is not None}
         self.was_reset = False

@@ -5,7 +5,7 @@ import logging
 import pytest
 from django.core.exceptions import SuspiciousOperation
 
-from cfsite.lines import OneLine
+from cfsite.webserver.lines import OneLine
 from tests.files_app.site import fetch
 
 pytestmark = pytest.mark.usefixtures("database")

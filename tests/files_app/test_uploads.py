@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from cfsite.body import BodyLost
+from cfsite.webserver.body import BodyLost
 from files_app.models import File, Transfer
 from fileserver.context import Limits
 from fileserver.events import TransferFinished, TransferStarted

@@ -2,7 +2,7 @@
 
 from django.conf import settings
 
-from cfsite.flow import BODY_LIMIT, FlowServer
+from cfsite.webserver.flow import BODY_LIMIT, FlowServer
 
 
 class SiteServer(FlowServer):

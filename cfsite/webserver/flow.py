@@ -12,7 +12,7 @@ Twisted leave these things open; each override here and in `exchange` closes one
   And what a websocket sends is queued without end: `sockets` reads no faster than the consumer takes it.
 - Form bodies are parsed in memory and copied onto a queue, without any limit: `receive` reads the spooled
   file piece by piece, and `body_limit` is enforced before and while a body comes in. What `streams_body`
-  names is not even spooled: the application iterates `cfsite.body`, and the browser waits for it.
+  names is not even spooled: the application iterates `cfsite.webserver.body`, and the browser waits for it.
 - A client that asks before it sends a body (`Expect: 100-continue`) is told to go on before anybody has
   looked at its request: here it is when the application wants the first byte, so a refusal spares the body.
 - An exception after the first byte leaves the client hanging and ends for good the loop that reaps
@@ -44,12 +44,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from cfsite.body import BodyLost
-from cfsite.exchange import ClientGone, FlowRequest, Message
-from cfsite.guard import GuardedChannel
-from cfsite.limiter import ConnectionLimiter, Tally
-from cfsite.sockets import FlowSocket
-from cfsite.unsent import buffered
+from cfsite.webserver.body import BodyLost
+from cfsite.webserver.exchange import ClientGone, FlowRequest, Message
+from cfsite.webserver.guard import GuardedChannel
+from cfsite.webserver.limiter import ConnectionLimiter, Tally
+from cfsite.webserver.sockets import FlowSocket
+from cfsite.webserver.unsent import buffered
 from files_app.process import allow_descriptors
 
 logger = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ class FlowServer(Server):
     # (method, path) → the greatest request body in bytes, None for no limit
     body_limit: Callable[[str, str], int | None] = staticmethod(lambda method, path: BODY_LIMIT)
 
-    # (method, path) → whether the application takes the body from `cfsite.body` as it comes in
+    # (method, path) → whether the application takes the body from `cfsite.webserver.body` as it comes in
     streams_body: Callable[[str, str], bool] = staticmethod(lambda method, path: False)
 
     # At once; fewer, if the system does not allow so many descriptors. Windows waits for 512 sockets at most.
@@ -191,7 +191,7 @@ class FlowServer(Server):
             protocol.tell_length(scope["headers"])
             scope["extensions"] = {"cfsite.delivered": protocol.delivered, "cfsite.abort": protocol.abort}
             if protocol.stream is not None:
-                scope["extensions"]["cfsite.body"] = protocol.stream
+                scope["extensions"]["cfsite.webserver.body"] = protocol.stream
         send = partial(self.handle_reply, protocol)
         application = self.application(scope=scope, receive=protocol.receive, send=send)
         task = asyncio.ensure_future(application)

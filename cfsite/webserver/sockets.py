@@ -20,9 +20,9 @@ from typing import Any
 from daphne.server import reactor
 from daphne.ws_protocol import WebSocketProtocol
 
-from cfsite.exchange import Message
-from cfsite.limiter import StallWatch
-from cfsite.unsent import buffered, unsent
+from cfsite.webserver.exchange import Message
+from cfsite.webserver.limiter import StallWatch
+from cfsite.webserver.unsent import buffered, unsent
 
 MAX_WAITING = 8  # messages that wait for the application
 MAX_MESSAGE = 16 * 1024  # bytes; our page sends twenty

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfsite.limiter import TELL_EACH, ConnectionLimiter, StallWatch, Tally
+from cfsite.webserver.limiter import TELL_EACH, ConnectionLimiter, StallWatch, Tally
 
 HERE = "127.0.0.1"
 FAR = ("192.0.2.1", "192.0.2.2")

@@ -17,7 +17,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 
-from cfsite.heads import MAX_HEAD, MAX_LINE, MAX_LINES, BadHead, Head
+from cfsite.webserver.heads import MAX_HEAD, MAX_LINE, MAX_LINES, BadHead, Head
 
 LATE_HEADS = "connections whose request did not come to its end in time"
 LATE_BODIES = "connections whose request had a body that came too slowly"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cfsite import flow, heads, limiter, sockets
+from cfsite.webserver import flow, heads, limiter, sockets
 from files_app.consumers import ANSWER_PAUSE
 from files_app.process import DESCRIPTORS, OTHERS
 from tests.test_docs import ROOT, section

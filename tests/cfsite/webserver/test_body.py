@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfsite.body import AHEAD, Body, BodyLost
+from cfsite.webserver.body import AHEAD, Body, BodyLost
 from tests.test_flow import MIB, Site, ending, needs_proc, numbered_lines, respond, serving, until
 from tests.test_flow import pytestmark as pytestmark
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cfsite.sockets import FRAMES, MAX_FRAGMENTS, MAX_MESSAGE
+from cfsite.webserver.sockets import FRAMES, MAX_FRAGMENTS, MAX_MESSAGE
 from files_app.consumers import ANSWER_PAUSE
 from tests.framing import BINARY, CLOSE, PING, PONG, TEXT, Socket, frame, upgrade
 from tests.stack import Stack, run_stack

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfsite.heads import MAX_HEAD, MAX_LINE, MAX_LINES, BadHead, Head
+from cfsite.webserver.heads import MAX_HEAD, MAX_LINE, MAX_LINES, BadHead, Head
 from tests.test_flow import Site, respond, serving
 from tests.test_flow import pytestmark as pytestmark
 

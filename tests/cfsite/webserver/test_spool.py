@@ -11,8 +11,8 @@ from unittest import mock
 import pytest
 
 from cfsite.asgi import Handler
-from cfsite.exchange import FlowRequest
-from cfsite.spool import LONG, Spool
+from cfsite.webserver.exchange import FlowRequest
+from cfsite.webserver.spool import LONG, Spool
 from tests.servers import wait_until
 
 

@@ -18,11 +18,11 @@ from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.http_headers import Headers
 
-from cfsite.body import Body
-from cfsite.guard import LATE_BODIES
-from cfsite.limiter import StallWatch
-from cfsite.spool import Spool
-from cfsite.unsent import unsent
+from cfsite.webserver.body import Body
+from cfsite.webserver.guard import LATE_BODIES
+from cfsite.webserver.limiter import StallWatch
+from cfsite.webserver.spool import Spool
+from cfsite.webserver.unsent import unsent
 from files_app.temporary import NoRoom
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class FlowRequest(WebRequest):
     # The body, from Twisted to the application
 
     def start_streaming(self) -> None:
-        """Start the application now, with the headers. The body is `cfsite.body`; `receive` shows none."""
+        """Start the application now, with the headers. The body is `cfsite.webserver.body`; `receive` shows none."""
         self.stream = Body(self.channel.hold_back, self.channel.let_on, self.say_continue)
         self.body_read = True
         super().requestReceived(*self.channel.request_line())
