@@ -70,7 +70,7 @@ MIDDLEWARE = [
     "cfsite.caching.CachingMiddleware",  # first, for it completes what the others answer
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.common.CommonMiddleware",  # refuses unknown hosts, so before everything that answers
-    "files_app.access.LoopbackOnlyMiddleware",
+    "files_app.access.policy.LoopbackOnlyMiddleware",
     "files_app.middleware.DatabaseMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
     "csp.middleware.CSPMiddleware",

@@ -6,4 +6,5 @@ class FilesAppConfig(AppConfig):
     verbose_name = "File server"
 
     def ready(self) -> None:
-        from files_app import checks, logins  # noqa: F401 - both register themselves
+        from files_app import checks  # noqa: F401 - both register themselves
+        from files_app.access import logins  # noqa: F401 - both register themselves

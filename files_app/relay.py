@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 
-from files_app.access import relay_token
+from files_app.access.policy import relay_token
 from files_app.temporary import NoRoom
 from fileserver.client.aio import AsyncClient
 from fileserver.client.blocking import CHUNK

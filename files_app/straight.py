@@ -11,7 +11,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.request import split_domain_port, validate_host
 
-from files_app import tickets
+from files_app.access import tickets
 from files_app.relay import connect
 from fileserver.server import address_text
 

@@ -22,7 +22,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from files_app import tus
-from files_app.access import relay_token, require_own_page
+from files_app.access.policy import relay_token, require_own_page
 from files_app.bodies import PIECE, body_of, length_of, packing_of
 from files_app.relay import (
     HTTP_STATUS,

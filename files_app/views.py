@@ -19,7 +19,7 @@ from django.views.decorators.http import require_GET, require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
 
 from files_app import conditions, downloads
-from files_app.access import require_own_page
+from files_app.access.policy import require_own_page
 from files_app.bodies import body_of, length_of, packing_of
 from files_app.models import File, Transfer, url_of
 from files_app.relay import (

@@ -14,7 +14,7 @@ from django.contrib.sessions.models import Session
 from django.db import connections, transaction
 from django.test.utils import setup_databases, teardown_databases
 
-from files_app import access
+from files_app.access import policy as access
 from files_app.management.commands.runfileserver import listening, recording
 from files_app.models import File, ServerRun, Transfer
 from files_app.recorder import Recorder

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote, urlsplit
 import pytest
 from django.utils.http import content_disposition_header
 
-from files_app import tickets
+from files_app.access import tickets
 from files_app.models import Transfer
 from files_app.straight import page_url
 from fileserver.context import Ticket

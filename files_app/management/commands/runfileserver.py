@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from files_app.access import authorize, require_loopback
+from files_app.access.policy import authorize, require_loopback
 from files_app.aside import Aside
 from files_app.catalogue import Catalogue
 from files_app.console import Console, log

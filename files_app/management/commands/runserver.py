@@ -8,7 +8,7 @@ from daphne.management.commands.runserver import Command as DaphneCommand
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from files_app.access import require_loopback
+from files_app.access.policy import require_loopback
 from files_app.lifeline import ends_with_supervisor, once, terminate
 from files_app.neighbours import SITE_NAME
 from files_app.options import require_free_port, require_migrated

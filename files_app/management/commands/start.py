@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from files_app.access import require_loopback
+from files_app.access.policy import require_loopback
 from files_app.options import require_free_port, require_nothing_secret
 from files_app.supervisor import Program, supervising
 from fileserver.pacing import SLOW_MOTION

@@ -36,7 +36,7 @@ def log_in(name: str, password: str) -> Answer:
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "files_app.logins"]
+    return [record.getMessage() for record in caplog.records if record.name == "files_app.access.logins"]
 
 
 @pytest.mark.parametrize(

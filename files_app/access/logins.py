@@ -12,7 +12,7 @@ from fileserver.names import shown
 log = logging.getLogger(__name__)
 
 
-@receiver(user_login_failed, dispatch_uid="files_app.logins")
+@receiver(user_login_failed, dispatch_uid="files_app.access.logins")
 def tell_failed_login(credentials: dict[str, Any], request: HttpRequest | None = None, **more: Any) -> None:
     """The user's name is anybody's text: quoted, escaped and shortened. The password is nobody's business."""
     name = shown(str(credentials.get("username", "")))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError
 
-from files_app.access import (
+from files_app.access.policy import (
     RELAY,
     authorize,
     comes_from_us,
@@ -145,7 +145,9 @@ class TestOrigin:
 
 
 def test_two_processes_with_the_same_key_derive_the_same_token() -> None:
-    code = "import django; django.setup(); from files_app.access import relay_token; print(relay_token())"
+    code = (
+        "import django; django.setup(); from files_app.access.policy import relay_token; print(relay_token())"
+    )
     environment = {"DJANGO_SETTINGS_MODULE": "cfsite.settings", "SECRET_KEY": "shared", "PATH": ""}
     said = {
         subprocess.run(

@@ -13,7 +13,7 @@ from django.core import signing
 from fileserver.context import Ticket
 from fileserver.pacing import Pace
 
-SALT = "files_app.tickets"  # nothing else that is signed with our key is a ticket
+SALT = "files_app.access.tickets"  # nothing else that is signed with our key is a ticket
 SECONDS = 600
 _LOOPBACK = ip_address("127.0.0.1")
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from django.core import signing
 
-from files_app import tickets
-from files_app.access import authorize, relay_token
+from files_app.access import tickets
+from files_app.access.policy import authorize, relay_token
 from fileserver.context import Ticket
 from fileserver.pacing import SLOW_MOTION
 from fileserver.wire.verbs import MAX_LINE_BYTES

@@ -23,7 +23,7 @@ from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.utils.crypto import salted_hmac
 
-from files_app import tickets
+from files_app.access import tickets
 from fileserver.context import GUEST, Grant
 from fileserver.wire.verbs import RIGHTS
 
@@ -32,7 +32,7 @@ RELAY = Grant(None, frozenset(RIGHTS), relay=True)
 
 def relay_token() -> str:
     """What the site shows the file server: both derive it from the secret key."""
-    return salted_hmac("files_app.access.relay", "relay", algorithm="sha256").hexdigest()
+    return salted_hmac("files_app.access.policy.relay", "relay", algorithm="sha256").hexdigest()
 
 
 def authorize(token: str | None, host: str) -> Grant | None:
