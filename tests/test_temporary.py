@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cfsite.webserver.test_flow import MIB, Site, ending, respond, serving, until
 from tests.stack import Stack, run_stack
-from tests.test_flow import MIB, Site, ending, respond, serving, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="prlimit is of Linux")
 

@@ -32,7 +32,7 @@ RELAY = Grant(None, frozenset(RIGHTS), relay=True)
 
 def relay_token() -> str:
     """What the site shows the file server: both derive it from the secret key."""
-    return salted_hmac("files_app.access.policy.relay", "relay", algorithm="sha256").hexdigest()
+    return salted_hmac("files_app.access.relay", "relay", algorithm="sha256").hexdigest()
 
 
 def authorize(token: str | None, host: str) -> Grant | None:

@@ -16,8 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cfsite.webserver.body import AHEAD, Body, BodyLost
-from tests.test_flow import MIB, Site, ending, needs_proc, numbered_lines, respond, serving, until
-from tests.test_flow import pytestmark as pytestmark
+from tests.cfsite.webserver.test_flow import (
+    MIB,
+    Site,
+    ending,
+    needs_proc,
+    numbered_lines,
+    respond,
+    serving,
+    until,
+)
+from tests.cfsite.webserver.test_flow import pytestmark as pytestmark
 
 
 class Reading:

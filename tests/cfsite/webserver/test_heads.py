@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cfsite.webserver.heads import MAX_HEAD, MAX_LINE, MAX_LINES, BadHead, Head
-from tests.test_flow import Site, respond, serving
-from tests.test_flow import pytestmark as pytestmark
+from tests.cfsite.webserver.test_flow import Site, respond, serving
+from tests.cfsite.webserver.test_flow import pytestmark as pytestmark
 
 GET = b"GET /state HTTP/1.1"
 POST = b"POST /hash HTTP/1.1"
