@@ -15,10 +15,10 @@ from django.db import connections, transaction
 from django.test.utils import setup_databases, teardown_databases
 
 from files_app.access import policy as access
+from files_app.history.recorder import Recorder
+from files_app.history.spill import spill_path
 from files_app.management.commands.runfileserver import listening, recording
 from files_app.models import File, ServerRun, Transfer
-from files_app.recorder import Recorder
-from files_app.spill import spill_path
 from fileserver.client.blocking import Client
 from fileserver.context import Limits
 from fileserver.events import TransferStarted
@@ -165,8 +165,8 @@ def folder(tmp_path: Path, settings: Any) -> Path:
 @pytest.fixture
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The catalogue looks at the folder all the time."""
-    monkeypatch.setattr("files_app.catalogue.INTERVAL", 0.02)
-    monkeypatch.setattr("files_app.catalogue.SHARE", 1)
+    monkeypatch.setattr("files_app.history.catalogue.INTERVAL", 0.02)
+    monkeypatch.setattr("files_app.history.catalogue.SHARE", 1)
 
 
 @pytest.fixture

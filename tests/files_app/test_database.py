@@ -13,15 +13,15 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, DataError, OperationalError, connection
 
-from files_app import recorder as recorder_module
 from files_app.database import is_out_of_service, sentence_of
+from files_app.history import recorder as recorder_module
+from files_app.history.recorder import Recorder
+from files_app.history.spill import spill_path
 from files_app.models import Transfer
 from files_app.options import require_migrated
-from files_app.recorder import Recorder
-from files_app.spill import spill_path
 from tests.files_app.conftest import serving, settle
+from tests.files_app.history.test_recorder import finished, started
 from tests.files_app.site import fetch
-from tests.files_app.test_recorder import finished, started
 from tests.servers import wait_until
 from tests.stack import Stack
 

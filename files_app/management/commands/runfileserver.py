@@ -13,9 +13,10 @@ from django.core.management.base import BaseCommand, CommandError
 
 from files_app.access.policy import authorize, require_loopback
 from files_app.aside import Aside
-from files_app.catalogue import Catalogue
 from files_app.console import Console, log
 from files_app.database import sentences
+from files_app.history.catalogue import Catalogue
+from files_app.history.recorder import Recorder
 from files_app.lifeline import ends_with_supervisor
 from files_app.models import Transfer
 from files_app.options import (
@@ -27,7 +28,6 @@ from files_app.options import (
     taken,
 )
 from files_app.process import prepare_for
-from files_app.recorder import Recorder
 from files_app.straight import page_url
 from fileserver.context import Limits
 from fileserver.events import Event

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 
-from files_app.batch import Item, Job, Rows, Try, Whole, record_of
 from files_app.database import sqlite_file
+from files_app.history.batch import Item, Job, Rows, Try, Whole, record_of
 from files_app.models import Record
 from fileserver import events
 

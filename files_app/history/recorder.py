@@ -24,10 +24,10 @@ from uuid import uuid4
 
 from django.db import OperationalError, connection, connections, transaction
 
-from files_app.batch import Batch, Item, Job, Rows, Whole, record_of
 from files_app.database import is_out_of_service, sentence_of, sqlite_file
+from files_app.history.batch import Batch, Item, Job, Rows, Whole, record_of
+from files_app.history.spill import Line, Spill, set_aside, spill_path
 from files_app.models import ServerRun, moment
-from files_app.spill import Line, Spill, set_aside, spill_path
 from fileserver import events
 
 log = logging.getLogger(__name__)

@@ -17,14 +17,14 @@ from django.db import connection
 from hypothesis import given
 from hypothesis import strategies as st
 
-from files_app import recorder as recorder_module
+from files_app.history import recorder as recorder_module
+from files_app.history.recorder import Recorder
+from files_app.history.spill import Line, Spill, spill_path
 from files_app.models import File, Transfer
-from files_app.recorder import Recorder
-from files_app.spill import Line, Spill, spill_path
 from fileserver import events
 from fileserver.client.blocking import Client
 from tests.files_app.conftest import serving, settle
-from tests.files_app.test_recorder import Tries, finished, record, started
+from tests.files_app.history.test_recorder import Tries, finished, record, started
 from tests.servers import numbered_bytes, wait_until
 from tests.stack import PROJECT, START_SECONDS, Stack
 

@@ -15,17 +15,17 @@ import pytest
 from django.db import OperationalError, connections
 from django.utils import timezone
 
-from files_app import catalogue as catalogue_module
-from files_app import recorder as recorder_module
-from files_app.batch import Batch
-from files_app.catalogue import Catalogue
+from files_app.history import catalogue as catalogue_module
+from files_app.history import recorder as recorder_module
+from files_app.history.batch import Batch
+from files_app.history.catalogue import Catalogue
+from files_app.history.recorder import Recorder
 from files_app.models import File, Transfer
-from files_app.recorder import Recorder
 from fileserver.events import FileDeleted, FilePublished
 from fileserver.storage.folder import Storage
 from fileserver.wire.verbs import ErrorReply
 from tests.files_app.conftest import Served, serving
-from tests.files_app.test_recorder import finished, started
+from tests.files_app.history.test_recorder import finished, started
 from tests.servers import no_descriptor_left, sha256, wait_until
 
 pytestmark = pytest.mark.usefixtures("database")

@@ -20,8 +20,8 @@ from django.conf import settings
 from django.db import connections, transaction
 from django.utils import timezone
 
+from files_app.history.recorder import Recorder
 from files_app.models import ADDED, File, moment
-from files_app.recorder import Recorder
 from fileserver.events import FileDeleted, FileHashed, FilePublished
 from fileserver.storage.content import Entry, is_older_form
 from fileserver.storage.folder import Storage

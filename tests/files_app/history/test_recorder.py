@@ -15,11 +15,11 @@ from django.db import OperationalError, connection, transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from files_app import batch as batch_module
-from files_app import recorder as recorder_module
-from files_app.batch import Batch
+from files_app.history import batch as batch_module
+from files_app.history import recorder as recorder_module
+from files_app.history.batch import Batch
+from files_app.history.recorder import Recorder
 from files_app.models import File, Record, ServerRun, Transfer
-from files_app.recorder import Recorder
 from fileserver import events
 from fileserver.context import Limits
 from fileserver.storage.uploads import Upload
