@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 
-from files_app.process import prepare_for
+from files_app.hosting.process import prepare_for
 from fileserver.context import Limits
 from fileserver.server import FileServer
 from fileserver.storage.folder import Storage

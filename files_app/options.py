@@ -13,7 +13,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from files_app.checks import secrets_inside
 from files_app.database import sentences
-from files_app.neighbours import who_listens
+from files_app.hosting.neighbours import who_listens
 from fileserver.server import address_text
 
 

@@ -50,7 +50,7 @@ from cfsite.webserver.guard import GuardedChannel
 from cfsite.webserver.limiter import ConnectionLimiter, Tally
 from cfsite.webserver.sockets import FlowSocket
 from cfsite.webserver.unsent import buffered
-from files_app.process import allow_descriptors
+from files_app.hosting.process import allow_descriptors
 
 logger = logging.getLogger(__name__)
 

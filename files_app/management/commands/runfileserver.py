@@ -12,12 +12,13 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from files_app.access.policy import authorize, require_loopback
-from files_app.aside import Aside
-from files_app.console import Console, log
 from files_app.database import sentences
 from files_app.history.catalogue import Catalogue
 from files_app.history.recorder import Recorder
-from files_app.lifeline import ends_with_supervisor
+from files_app.hosting.console import Console, log
+from files_app.hosting.lifeline import ends_with_supervisor
+from files_app.hosting.process import prepare_for
+from files_app.hosting.queued import Aside
 from files_app.models import Transfer
 from files_app.options import (
     non_negative,
@@ -27,7 +28,6 @@ from files_app.options import (
     require_nothing_secret,
     taken,
 )
-from files_app.process import prepare_for
 from files_app.straight import page_url
 from fileserver.context import Limits
 from fileserver.events import Event

@@ -9,8 +9,8 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from files_app.access.policy import require_loopback
-from files_app.lifeline import ends_with_supervisor, once, terminate
-from files_app.neighbours import SITE_NAME
+from files_app.hosting.lifeline import ends_with_supervisor, once, terminate
+from files_app.hosting.neighbours import SITE_NAME
 from files_app.options import require_free_port, require_migrated
 from fileserver.server import address_text
 

@@ -10,8 +10,8 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
 from files_app.access.policy import require_loopback
+from files_app.hosting.supervisor import Program, supervising
 from files_app.options import require_free_port, require_nothing_secret
-from files_app.supervisor import Program, supervising
 from fileserver.pacing import SLOW_MOTION
 from fileserver.server import address_text
 

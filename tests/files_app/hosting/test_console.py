@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from files_app import console as console_module
-from files_app.console import Console
+from files_app.hosting import console as console_module
+from files_app.hosting.console import Console
 from fileserver import events
 
 STARTED = events.TransferStarted(
@@ -26,7 +26,7 @@ STARTED = events.TransferStarted(
 
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    caplog.set_level(logging.INFO, "files_app.console")
+    caplog.set_level(logging.INFO, "files_app.hosting.console")
     return caplog
 
 
@@ -63,7 +63,11 @@ def test_a_failure_says_its_reason(said: pytest.LogCaptureFixture) -> None:
 def test_a_refused_client_is_a_warning(said: pytest.LogCaptureFixture) -> None:
     Console()(events.ClientRefused("127.0.0.1:5000", "The server has its 1000 clients."))
     assert said.record_tuples == [
-        ("files_app.console", logging.WARNING, "127.0.0.1:5000 refused: The server has its 1000 clients.")
+        (
+            "files_app.hosting.console",
+            logging.WARNING,
+            "127.0.0.1:5000 refused: The server has its 1000 clients.",
+        )
     ]
 
 

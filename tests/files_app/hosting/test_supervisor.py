@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from files_app import supervisor as module
-from files_app.supervisor import LIVED, PAUSES, Backoff, Program, supervising
+from files_app.hosting import supervisor as module
+from files_app.hosting.supervisor import LIVED, PAUSES, Backoff, Program, supervising
 from tests.servers import wait_until
 
 LISTENS = """

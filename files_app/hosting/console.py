@@ -6,7 +6,7 @@ from files_app.sizes import size_text
 from fileserver import events
 from fileserver.names import shown
 
-log = logging.getLogger("files_app.console")
+log = logging.getLogger("files_app.hosting.console")
 MOST_LABELS = 10_000  # of transfers whose end may still come, or was one event too many for the console
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from files_app import process
+from files_app.hosting import process
 
 resource = pytest.importorskip("resource")
 

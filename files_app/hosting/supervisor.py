@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from files_app import lifeline
 from files_app.history import recorder
+from files_app.hosting import lifeline
 from fileserver.context import Limits
 
 READY_SECONDS = 30.0

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from files_app import lifeline
-from files_app.lifeline import ends_with_supervisor, on_hangup, once, watch
+from files_app.hosting import lifeline
+from files_app.hosting.lifeline import ends_with_supervisor, on_hangup, once, watch
 
 needs_hangup = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signal")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from files_app import neighbours
-from files_app.neighbours import who_listens
+from files_app.hosting import neighbours
+from files_app.hosting.neighbours import who_listens
 from fileserver.context import Limits
 from tests.servers import run_server, wait_until
 

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from files_app import aside as module
-from files_app.aside import Aside
+from files_app.hosting import queued as module
+from files_app.hosting.queued import Aside
 from fileserver.events import ClientRefused, Event
 from tests.servers import wait_until
 
