@@ -144,7 +144,7 @@ def test_every_url_of_readme_resolves() -> None:
     assert len(urls) >= 8
     for url in urls:
         if url.startswith("/ws/"):
-            patterns = import_module("files_app.routing").websocket_urlpatterns
+            patterns = import_module("files_app.live.routing").websocket_urlpatterns
             assert any(route.resolve(url[1:]) for route in patterns), url
         else:
             assert resolve(url.replace("<name>", "week 3/slides.pdf")), url

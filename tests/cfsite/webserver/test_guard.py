@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cfsite.webserver import flow, heads, limiter, sockets
-from files_app.consumers import ANSWER_PAUSE
 from files_app.hosting.process import DESCRIPTORS, OTHERS
+from files_app.live.consumers import ANSWER_PAUSE
 from tests.cfsite.webserver.test_flow import MIB, Site, ending, needs_proc, respond, serving, until
 from tests.cfsite.webserver.test_flow import pytestmark as pytestmark
 from tests.test_docs import ROOT, section

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cfsite.webserver.sockets import FRAMES, MAX_FRAGMENTS, MAX_MESSAGE
-from files_app.consumers import ANSWER_PAUSE
+from files_app.live.consumers import ANSWER_PAUSE
 from tests.cfsite.webserver.test_flow import MIB, Site, needs_proc, serving, until
 from tests.cfsite.webserver.test_flow import pytestmark as pytestmark
 from tests.framing import BINARY, CLOSE, PING, PONG, TEXT, Socket, frame, upgrade

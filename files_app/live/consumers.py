@@ -14,7 +14,7 @@ from typing import Any
 
 from channels.generic.websocket import AsyncWebsocketConsumer
 
-from files_app.feed import feed
+from files_app.live.feed import feed
 
 BEHIND = 256 * 1024  # bytes that wait in this process for the page's socket
 ANSWER_PAUSE = 0.25  # seconds between two answers to one page; it asks each ten seconds

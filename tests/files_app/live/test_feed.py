@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from channels.layers import get_channel_layer
 
-from files_app import feed as feed_module
-from files_app.feed import Feed
+from files_app.live import feed as feed_module
+from files_app.live.feed import Feed
 from files_app.relay import connect
 from fileserver.client.aio import AsyncClient
 from tests.files_app.conftest import Served, begin

@@ -3,7 +3,7 @@
 from channels.security.websocket import WebsocketDenier
 from django.urls import path, re_path
 
-from files_app.consumers import LiveConsumer
+from files_app.live.consumers import LiveConsumer
 
 websocket_urlpatterns = [
     path("ws/live/", LiveConsumer.as_asgi()),

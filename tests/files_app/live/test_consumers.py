@@ -11,9 +11,9 @@ from channels.layers import get_channel_layer
 from channels.testing import WebsocketCommunicator
 
 from cfsite.asgi import application
-from files_app import feed as feed_module
-from files_app.consumers import BEHIND, LiveConsumer
-from files_app.feed import feed
+from files_app.live import feed as feed_module
+from files_app.live.consumers import BEHIND, LiveConsumer
+from files_app.live.feed import feed
 from files_app.models import Transfer
 from tests.files_app.conftest import Served, begin
 from tests.files_app.site import run
