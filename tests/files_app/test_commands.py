@@ -17,13 +17,14 @@ from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 from rich.console import Console as RichConsole
 
-from files_app import paths, send, terminal
-from files_app.fetch import Fetch
 from files_app.hosting.supervisor import Child
 from files_app.management.commands import files as files_command
 from files_app.management.commands.runfileserver import Ending, ends_on_signal, pace_of
 from files_app.management.commands.watch import Board
 from files_app.models import Transfer
+from files_app.terminal import paths, send
+from files_app.terminal import progress as terminal
+from files_app.terminal.fetch import Fetch
 from fileserver.client.blocking import Client, Incomplete, Readable
 from fileserver.events import TransferStarted
 from fileserver.pacing import SLOW_MOTION, Pace

@@ -18,7 +18,7 @@ from files_app.history import recorder as recorder_module
 from files_app.history.recorder import Recorder
 from files_app.history.spill import spill_path
 from files_app.models import Transfer
-from files_app.options import require_migrated
+from files_app.terminal.options import require_migrated
 from tests.files_app.conftest import serving, settle
 from tests.files_app.history.test_recorder import finished, started
 from tests.files_app.site import fetch

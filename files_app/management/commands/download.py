@@ -6,10 +6,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from files_app.fetch import Fetch, FetchError
-from files_app.options import add_server_address
-from files_app.paths import files_meant_by, targets_of
-from files_app.terminal import console, file_server, progress_bars
+from files_app.terminal.fetch import Fetch, FetchError
+from files_app.terminal.options import add_server_address
+from files_app.terminal.paths import files_meant_by, targets_of
+from files_app.terminal.progress import console, file_server, progress_bars
 from fileserver.client.blocking import Client
 from fileserver.pacing import SLOW_MOTION
 from fileserver.wire.verbs import ErrorReply

@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from files_app.models import moment
-from files_app.options import add_server_address
-from files_app.paths import what_begins_so
 from files_app.sizes import size_text
-from files_app.terminal import console, file_server
+from files_app.terminal.options import add_server_address
+from files_app.terminal.paths import what_begins_so
+from files_app.terminal.progress import console, file_server
 from fileserver.names import shown
 
 

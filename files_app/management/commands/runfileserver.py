@@ -20,7 +20,8 @@ from files_app.hosting.lifeline import ends_with_supervisor
 from files_app.hosting.process import prepare_for
 from files_app.hosting.queued import Aside
 from files_app.models import Transfer
-from files_app.options import (
+from files_app.straight import page_url
+from files_app.terminal.options import (
     non_negative,
     port_number,
     positive,
@@ -28,7 +29,6 @@ from files_app.options import (
     require_nothing_secret,
     taken,
 )
-from files_app.straight import page_url
 from fileserver.context import Limits
 from fileserver.events import Event
 from fileserver.pacing import SLOW_MOTION, Pace

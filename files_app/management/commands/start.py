@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from files_app.access.policy import require_loopback
 from files_app.hosting.supervisor import Program, supervising
-from files_app.options import require_free_port, require_nothing_secret
+from files_app.terminal.options import require_free_port, require_nothing_secret
 from fileserver.pacing import SLOW_MOTION
 from fileserver.server import address_text
 

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from django.core.management.base import BaseCommand, CommandError
 
-from files_app.options import add_server_address
-from files_app.paths import means_folder, require_no_folder, upload_name
-from files_app.send import Send, SendError
-from files_app.terminal import console, file_server, progress_bars
+from files_app.terminal.options import add_server_address
+from files_app.terminal.paths import means_folder, require_no_folder, upload_name
+from files_app.terminal.progress import console, file_server, progress_bars
+from files_app.terminal.send import Send, SendError
 from fileserver.client.blocking import Client
 from fileserver.server import address_text
 from fileserver.wire.verbs import BadReply, ErrorReply

@@ -11,9 +11,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from files_app.options import add_server_address
 from files_app.sizes import rate_text, size_text
-from files_app.terminal import console, file_server
+from files_app.terminal.options import add_server_address
+from files_app.terminal.progress import console, file_server
 from fileserver.server import address_text
 
 ENDED_SHOWN = 8

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from files_app.hashing import sha256_of_start
 from files_app.sizes import size_text
+from files_app.terminal.hashing import sha256_of_start
 from fileserver.client.blocking import Client
 from fileserver.pacing import Pace
 from fileserver.wire.verbs import ErrorReply

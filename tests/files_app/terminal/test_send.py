@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from files_app import send as send_module
 from files_app.models import Transfer
-from files_app.send import Send, SendError
+from files_app.terminal import send as send_module
+from files_app.terminal.send import Send, SendError
 from fileserver.client.blocking import Client, Readable
 from fileserver.events import TransferFinished, TransferStarted
 from fileserver.storage.uploads import Partials
@@ -30,7 +30,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the command remembers what it has begun."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
-    monkeypatch.setattr("files_app.send.Path.home", lambda: tmp_path)
+    monkeypatch.setattr("files_app.terminal.send.Path.home", lambda: tmp_path)
     return tmp_path / "cache"
 
 
@@ -367,7 +367,7 @@ class TestGivenUp:
         self, served: Served, source: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         now = [0.0]
-        monkeypatch.setattr("files_app.send.time.monotonic", lambda: now[0])
+        monkeypatch.setattr("files_app.terminal.send.time.monotonic", lambda: now[0])
         send = sending(served, source, *[300_000] * 8)
         offset = [0]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from files_app.fetch import Fetch, FetchError
 from files_app.models import Transfer
+from files_app.terminal.fetch import Fetch, FetchError
 from fileserver.client.blocking import Client, Incomplete
 from fileserver.events import TransferStarted
 from fileserver.pacing import Pace

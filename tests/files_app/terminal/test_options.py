@@ -11,8 +11,8 @@ from django.core.management.base import CommandError
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
-from files_app import options
-from files_app.options import (
+from files_app.terminal import options
+from files_app.terminal.options import (
     add_server_address,
     non_negative,
     port_number,

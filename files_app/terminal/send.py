@@ -13,8 +13,8 @@ from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
 
-from files_app.hashing import sha256_of_start
 from files_app.sizes import size_text
+from files_app.terminal.hashing import sha256_of_start
 from fileserver.client.blocking import Client, Incomplete
 from fileserver.wire.verbs import ErrorReply, Fields
 
