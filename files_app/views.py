@@ -21,7 +21,8 @@ from django.views.decorators.vary import vary_on_headers
 from files_app import conditions, downloads
 from files_app.access.policy import require_own_page
 from files_app.bodies import body_of, length_of, packing_of
-from files_app.models import File, Transfer, url_of
+from files_app.models import File, Transfer
+from files_app.models.files import url_of
 from files_app.relay import (
     answers_in_sentences,
     connect,

@@ -69,7 +69,7 @@ class FlowRequest(WebRequest):
     # The body, from Twisted to the application
 
     def start_streaming(self) -> None:
-        """Start the application now, with the headers; the body is in ``stream``, and `receive` shows none."""
+        """Start the application now, with the headers. `receive` shows no body: it is in ``stream``."""
         self.stream = Body(self.channel.hold_back, self.channel.let_on, self.say_continue)
         self.body_read = True
         super().requestReceived(*self.channel.request_line())

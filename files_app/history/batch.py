@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
-from files_app import bulk
-from files_app.models import File, Record, Transfer, moment
+from files_app.models import File, Transfer, bulk
+from files_app.models.dates import to_datetime
+from files_app.models.transfers import Record
 from fileserver import events
 
 REMEMBERED = 10_000  # ended transfers, at least, whose receipt may still come
@@ -135,7 +136,7 @@ class Batch:
         for item in reversed(self._items):
             if isinstance(item, Try):
                 upload = item.started.upload
-                if upload in known or ended.get(upload) == moment(item.finished.at):
+                if upload in known or ended.get(upload) == to_datetime(item.finished.at):
                     known.add(upload)
                     continue
             left.append(item)
@@ -184,7 +185,7 @@ class Batch:
         """Those that have no row yet. What a spill file tells of may have one: it is given its ending."""
         if not self._again or not self._whole:
             return self._whole
-        moments = {moment(whole.record.started_at) for whole in self._whole}
+        moments = {to_datetime(whole.record.started_at) for whole in self._whole}
         # A thread serves one client at a time, so these three together are of one transfer only.
         found = {
             (row.started_at, row.thread, row.client): row
@@ -193,7 +194,7 @@ class Batch:
         missing = []
         for whole in self._whole:
             record = whole.record
-            row = found.get((moment(record.started_at), record.thread, record.client))
+            row = found.get((to_datetime(record.started_at), record.thread, record.client))
             if row is None:
                 missing.append(whole)
             else:
@@ -207,7 +208,7 @@ class Batch:
             for field in REOPENED:
                 setattr(row, field, getattr(state, field))
             row.file_id = self._files.get(state.name)
-            row.finished_at = None if state.finished_at is None else moment(state.finished_at)
+            row.finished_at = None if state.finished_at is None else to_datetime(state.finished_at)
         self._reopened = {row.pk for row in known.values()}
         if known:
             Transfer.objects.bulk_update(
@@ -244,7 +245,7 @@ class Batch:
             outcome=record.outcome,
             error=record.error,
             verified=record.verified,
-            finished_at=moment(record.finished_at),
+            finished_at=to_datetime(record.finished_at),
             seconds=record.seconds,
         )
 

@@ -21,7 +21,9 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from files_app.history.recorder import Recorder
-from files_app.models import ADDED, File, moment
+from files_app.models import File
+from files_app.models.dates import to_datetime
+from files_app.models.files import ADDED
 from fileserver.events import FileDeleted, FileHashed, FilePublished
 from fileserver.storage.content import Entry, is_older_form
 from fileserver.storage.folder import Storage
@@ -195,7 +197,7 @@ class Catalogue:
         return File(
             name=entry.name,
             size=entry.size,
-            mtime=moment(entry.mtime),
+            mtime=to_datetime(entry.mtime),
             etag=entry.etag,
             content_type=mimetypes.guess_type(entry.name)[0] or "application/octet-stream",
         )

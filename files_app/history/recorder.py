@@ -27,7 +27,8 @@ from django.db import OperationalError, connection, connections, transaction
 from files_app.database import is_out_of_service, sentence_of, sqlite_file
 from files_app.history.batch import Batch, Item, Job, Rows, Whole, record_of
 from files_app.history.spill import Line, Spill, set_aside, spill_path
-from files_app.models import ServerRun, moment
+from files_app.models import ServerRun
+from files_app.models.dates import to_datetime
 from fileserver import events
 
 log = logging.getLogger(__name__)
@@ -215,7 +216,7 @@ class Recorder:
         batch.remember()
 
     def _give_sign_of_life(self) -> None:
-        now = moment(time.time())
+        now = to_datetime(time.time())
         if not ServerRun.objects.filter(key=self._run_key).update(seen_at=now):
             ServerRun.objects.create(key=self._run_key, started_at=now, seen_at=now)
 

@@ -16,7 +16,7 @@ from django.conf import settings
 
 from files_app.database import sqlite_file
 from files_app.history.batch import Item, Job, Rows, Try, Whole, record_of
-from files_app.models import Record
+from files_app.models.transfers import Record
 from fileserver import events
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.table import Table
 from rich.text import Text
 
-from files_app.models import moment
+from files_app.models.dates import to_datetime
 from files_app.sizes import size_text
 from files_app.terminal.options import add_server_address
 from files_app.terminal.paths import what_begins_so
@@ -52,7 +52,7 @@ class Command(BaseCommand):
         table.add_column("Size", justify="right", no_wrap=True)
         table.add_column("Modified", no_wrap=True)
         for entry in entries:
-            when = moment(entry["mtime"]).astimezone()
+            when = to_datetime(entry["mtime"]).astimezone()
             table.add_row(Text(entry["name"]), size_text(entry["size"]), f"{when:%Y-%m-%d %H:%M}")
         console.print(table)
         console.print(f"{len(entries)} files", style="dim")

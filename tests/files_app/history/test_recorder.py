@@ -19,7 +19,8 @@ from files_app.history import batch as batch_module
 from files_app.history import recorder as recorder_module
 from files_app.history.batch import Batch
 from files_app.history.recorder import Recorder
-from files_app.models import File, Record, ServerRun, Transfer
+from files_app.models import File, ServerRun, Transfer
+from files_app.models.transfers import Record
 from fileserver import events
 from fileserver.context import Limits
 from fileserver.storage.uploads import Upload

@@ -13,16 +13,9 @@ from django.db.models import Count, Sum
 from django.db.models.functions import Coalesce
 from django.test.utils import CaptureQueriesContext
 
-from files_app.models import (
-    ADDED,
-    COLUMNS,
-    File,
-    FileQuerySet,
-    ServerRun,
-    Transfer,
-    moment,
-    url_of,
-)
+from files_app.models import File, ServerRun, Transfer
+from files_app.models.dates import to_datetime
+from files_app.models.files import ADDED, COLUMNS, FileQuerySet, url_of
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 
@@ -214,7 +207,7 @@ def test_the_address_of_a_file_is_its_name_quoted(name: str, url: str) -> None:
     ("seconds", "year"), [(0, 1970), (1.8e9, 2027), (-1e13, 1970), (1e13, 9999), (float("inf"), 9999)]
 )
 def test_a_moment_is_a_date_for_whatever_number(seconds: float, year: int) -> None:
-    assert moment(seconds).year == year
+    assert to_datetime(seconds).year == year
 
 
 @pytest.mark.django_db

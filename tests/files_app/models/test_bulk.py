@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 import pytest
 from django.db import connection
 
-from files_app import bulk
-from files_app.models import COLUMNS, File, Record, Transfer
+from files_app.models import File, Transfer, bulk
+from files_app.models.files import COLUMNS
+from files_app.models.transfers import Record
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -1,0 +1,155 @@
+"""What was moved: a row for each download and upload, whatever its client."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from django.db import models
+from django.db.models import Max, Q
+
+from files_app.models import bulk
+from files_app.models.files import File
+from files_app.models.runs import ServerRun
+from files_app.models.search import named, words_of
+
+
+class Record(NamedTuple):
+    """A row of the history on its way into the database: a value for every column but the key.
+
+    Moments are in Unix seconds; of the file, too, there is the name.
+    """
+
+    name: str
+    file_id: str  # its name, until it is written
+    direction: str
+    size: int
+    offset: int
+    length: int
+    done: int
+    client: str
+    user: str
+    via: str
+    thread: str
+    pace: str
+    upload: str
+    started_at: float
+    finished_at: float | None
+    outcome: str
+    error: str
+    verified: bool | None
+    seconds: float | None
+
+
+class TransferQuerySet(models.QuerySet["Transfer"]):
+    def newest(self) -> "TransferQuerySet":
+        return self.order_by("-started_at", "-pk")
+
+    def ended(self) -> "TransferQuerySet":
+        """The newest of those that have their ending."""
+        return self.newest().exclude(outcome=Transfer.Outcome.RUNNING)
+
+    def matching(self, *, text: str = "", **exact: str) -> "TransferQuerySet":
+        """By words in name, client, thread or user, and by those fields in ``exact`` that are not empty."""
+        words = (
+            named(word) | Q(client__icontains=word) | Q(thread__icontains=word) | Q(user__icontains=word)
+            for word in words_of(text)
+        )
+        return self.filter(*words, **{field: value for field, value in exact.items() if value})
+
+    def record(self, rows: list[Record], files: Mapping[str, int]) -> list[int]:
+        """Insert ``rows``; their keys. ``files`` has the keys of those files that there are."""
+        return bulk.insert(Transfer, Record._fields, rows, {"file_id": files.get})
+
+    def close_interrupted(self) -> int:
+        """Give an ending to what a server that died left running; how many there were.
+
+        It ends when that server was last known to be alive. Of a server that left no sign of life, that is
+        when its last transfer ended.
+        """
+        left = list(self.filter(outcome=Transfer.Outcome.RUNNING))
+        last = ServerRun.objects.last_seen() or self.aggregate(last=Max("finished_at"))["last"]
+        for row in left:
+            row.outcome = Transfer.Outcome.INTERRUPTED
+            row.finished_at = max(row.started_at, last or row.started_at)
+            if row.seconds is None:  # it died before the first were written
+                row.seconds = (row.finished_at - row.started_at).total_seconds()
+        self.bulk_update(left, ["outcome", "finished_at", "seconds"], batch_size=100)
+        return len(left)
+
+
+class Transfer(models.Model):
+    """One download or upload, of whatever client: one row, with one ending."""
+
+    class Direction(models.TextChoices):
+        DOWNLOAD = "download"
+        UPLOAD = "upload"
+
+    class Via(models.TextChoices):
+        TCP = "tcp", "TCP"
+        WEB = "web", "Web"
+
+    class Outcome(models.TextChoices):
+        # All that the history knows: bytes may move, an upload may wait, or the server may just have died.
+        RUNNING = "running", "Not ended"
+        COMPLETE = "complete"
+        ABORTED = "aborted"
+        CANCELLED = "cancelled"
+        FAILED = "failed"
+        INTERRUPTED = "interrupted"
+
+    name = models.CharField(max_length=1024)
+    file = models.ForeignKey(
+        File,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="transfers",
+        db_index=False,  # one of those below begins with it
+    )
+    direction = models.CharField(max_length=8, choices=Direction)
+    size = models.BigIntegerField(help_text="bytes of the whole file")
+    offset = models.BigIntegerField(default=0, help_text="where it began")
+    length = models.BigIntegerField(help_text="bytes that were to move")
+    done = models.BigIntegerField(default=0, help_text="bytes that moved")
+    client = models.CharField(max_length=100)
+    user = models.CharField(max_length=150, blank=True)
+    via = models.CharField(max_length=3, choices=Via)
+    thread = models.CharField(max_length=40)
+    pace = models.CharField(max_length=60, blank=True)
+    upload = models.CharField(max_length=32, blank=True, help_text="by which an upload goes on after a break")
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+    outcome = models.CharField(max_length=11, choices=Outcome, default=Outcome.RUNNING)
+    error = models.CharField(max_length=40, blank=True)
+    verified = models.BooleanField(
+        null=True, help_text="the receiver's hash was right; unknown: it gave none"
+    )
+    seconds = models.FloatField(
+        null=True,
+        blank=True,
+        help_text="that it took, all tries of an upload together, by a clock that nobody sets; "
+        "of one that runs, as last written",
+    )
+
+    objects = TransferQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-started_at", "-pk"]
+        indexes = [
+            # In the order in which rows come, so that each is put behind the last; read from its end.
+            models.Index(fields=["started_at", "id"]),
+            models.Index(fields=["file", "direction", "outcome"]),
+            models.Index(fields=["outcome"], condition=Q(outcome="running"), name="running_transfers"),
+            models.Index(fields=["upload"], condition=~Q(upload=""), name="uploads"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.direction} of {self.name}: {self.outcome}"
+
+    @property
+    def rate(self) -> float | None:
+        """Bytes a second; ``None`` if it took no time that could be measured."""
+        return self.done / self.seconds if self.seconds else None
+
+    @property
+    def percent(self) -> int:
+        return 100 * self.done // self.length if self.length else 100
