@@ -19,7 +19,7 @@ from cfsite.middleware import on_the_loop  # noqa: E402 - needs the settings
 from cfsite.webserver.spool import Spool  # noqa: E402
 from files_app.access.policy import OwnOriginOnly  # noqa: E402 - needs the settings
 from files_app.live.routing import websocket_urlpatterns  # noqa: E402
-from files_app.temporary import NoRoom, kept_on_disk  # noqa: E402
+from files_app.views.temporary import NoRoom, kept_on_disk  # noqa: E402
 
 logger = logging.getLogger(__name__)
 

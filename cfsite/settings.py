@@ -84,7 +84,7 @@ ROOT_URLCONF = "cfsite.urls"
 ASGI_APPLICATION = "cfsite.asgi.application"
 FILE_UPLOAD_HANDLERS = [
     "django.core.files.uploadhandler.MemoryFileUploadHandler",
-    "files_app.forms.DiskUploadHandler",
+    "files_app.views.form.DiskUploadHandler",
 ]
 WEB_SERVER = "cfsite.webserver.server.SiteServer"  # what runserver runs
 TEMPLATES = [

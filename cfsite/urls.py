@@ -8,4 +8,4 @@ urlpatterns = [
     path("", include("files_app.urls")),
 ]
 
-handler400 = "files_app.views.bad_request"
+handler400 = "files_app.views.pages.bad_request"

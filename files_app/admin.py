@@ -10,7 +10,7 @@ from django.http import HttpRequest
 
 from files_app.models import File, Transfer
 from files_app.sizes import size_text
-from files_app.streaming import Streaming
+from files_app.views.streaming import Streaming
 
 admin.site.site_header = "Concurrent File Server"
 admin.site.site_title = "Concurrent File Server"

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from files_app.database import is_out_of_service, sentence_of
-from files_app.relay import sentence
+from files_app.views.relay import sentence
 
 
 class DatabaseMiddleware:

@@ -2,7 +2,8 @@
 
 from django.urls import path, re_path
 
-from files_app import uploads, views
+from files_app.views import pages as views
+from files_app.views import tus as uploads
 
 urlpatterns = [
     path("", views.index, name="index"),

@@ -142,8 +142,8 @@ WRONG = [
     ("fileserver.client.blocking", "from fileserver.storage.folder import Storage"),
     ("fileserver.client.blocking", "from fileserver.context import Limits"),
     ("fileserver.unheard_of", "from fileserver import names"),
-    ("files_app.views", "from cfsite import settings"),
-    ("files_app.views", "def f():\n    import cfsite.settings"),
+    ("files_app.views.pages", "from cfsite import settings"),
+    ("files_app.views.pages", "def f():\n    import cfsite.settings"),
     ("files_app.management.commands.start", "from cfsite.webserver.flow import Server"),
 ]
 RIGHT = [
@@ -154,10 +154,13 @@ RIGHT = [
     ("fileserver.wire.verbs", "from __future__ import annotations\nfrom fileserver.names import shown"),
     ("fileserver.client.aio", "import asyncio\nfrom fileserver.client.blocking import Incomplete"),
     (
-        "files_app.views",
+        "files_app.views.pages",
         "import django\nfrom fileserver.server import FileServer\nfrom files_app import models",
     ),
-    ("files_app.views", "from django.conf import settings\nfrom .models import File\nfrom . import urls"),
+    (
+        "files_app.views.pages",
+        "from django.conf import settings\nfrom .models import File\nfrom . import urls",
+    ),
     ("cfsite.urls", "import files_app.urls\nfrom fileserver import names\nfrom cfsite import flow"),
 ]
 

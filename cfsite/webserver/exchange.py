@@ -23,7 +23,7 @@ from cfsite.webserver.guard import LATE_BODIES
 from cfsite.webserver.limiter import StallWatch
 from cfsite.webserver.spool import Spool
 from cfsite.webserver.unsent import unsent
-from files_app.temporary import NoRoom
+from files_app.views.temporary import NoRoom
 
 logger = logging.getLogger(__name__)
 

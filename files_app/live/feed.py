@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from channels.layers import get_channel_layer
 
-from files_app.relay import Offline, connect, server_address
+from files_app.views.relay import Offline, connect, server_address
 from fileserver.client.aio import AsyncClient
 from fileserver.wire.verbs import BadReply, ErrorReply
 

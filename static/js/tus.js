@@ -1,4 +1,4 @@
-/* What the answers of the upload server (files_app/uploads.py) mean to a client of it. */
+/* What the answers of the upload server (files_app/views/tus.py) mean to a client of it. */
 
 import { sentenceOf } from "./announce.js";
 

@@ -20,7 +20,6 @@ from files_app.hosting.lifeline import ends_with_supervisor
 from files_app.hosting.process import prepare_for
 from files_app.hosting.queued import Aside
 from files_app.models import Transfer
-from files_app.straight import page_url
 from files_app.terminal.options import (
     non_negative,
     port_number,
@@ -29,6 +28,7 @@ from files_app.terminal.options import (
     require_nothing_secret,
     taken,
 )
+from files_app.views.direct import page_url
 from fileserver.context import Limits
 from fileserver.events import Event
 from fileserver.pacing import SLOW_MOTION, Pace

@@ -12,7 +12,7 @@ from channels.layers import get_channel_layer
 
 from files_app.live import feed as feed_module
 from files_app.live.feed import Feed
-from files_app.relay import connect
+from files_app.views.relay import connect
 from fileserver.client.aio import AsyncClient
 from tests.files_app.conftest import Served, begin
 from tests.files_app.site import run

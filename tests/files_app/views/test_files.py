@@ -7,8 +7,8 @@ from wsgiref.handlers import format_date_time
 
 import pytest
 
-from files_app import downloads
 from files_app.models import Transfer
+from files_app.views import files as downloads
 from fileserver.client.aio import AsyncClient
 from fileserver.events import TransferFinished, TransferStarted
 from fileserver.pacing import SLOW_MOTION

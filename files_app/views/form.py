@@ -9,7 +9,7 @@ from django.core.exceptions import SuspiciousOperation
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import TemporaryFileUploadHandler
 
-from files_app.temporary import NoRoom, kept_on_disk
+from files_app.views.temporary import NoRoom, kept_on_disk
 
 
 class NoRoomForForm(NoRoom, SuspiciousOperation):

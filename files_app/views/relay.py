@@ -13,7 +13,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 
 from files_app.access.policy import relay_token
-from files_app.temporary import NoRoom
+from files_app.views.temporary import NoRoom
 from fileserver.client.aio import AsyncClient
 from fileserver.client.blocking import CHUNK
 from fileserver.server import address_text

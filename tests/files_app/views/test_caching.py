@@ -7,7 +7,8 @@ from django.contrib.auth.models import User
 from django.test import AsyncClient
 from django.urls import resolve
 
-from files_app import urls, views
+from files_app import urls
+from files_app.views import pages as views
 from tests.files_app.conftest import Served
 from tests.files_app.site import HOST, fetch, run
 

@@ -6,7 +6,7 @@ only if nobody else has changed the file meanwhile.
 
 from django.http import HttpRequest
 
-from files_app.relay import lowered, speaking_for
+from files_app.views.relay import lowered, speaking_for
 from fileserver.client.aio import AsyncClient
 from fileserver.names import shown
 from fileserver.storage.place import ANY_STATE, not_in_that_state

@@ -17,8 +17,8 @@ from django.db import connection
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 
-from files_app import views
 from files_app.models import File, Transfer
+from files_app.views import pages as views
 from fileserver.context import Limits
 from fileserver.events import TransferFinished, TransferStarted
 from fileserver.storage.folder import Storage

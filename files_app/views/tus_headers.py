@@ -11,7 +11,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
-from files_app.bodies import number_in
+from files_app.views.bodies import number_in
 from fileserver.wire.verbs import MAX_METADATA
 
 VERSION = "1.0.0"

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.request import split_domain_port, validate_host
 
 from files_app.access import tickets
-from files_app.relay import connect
+from files_app.views.relay import connect
 from fileserver.server import address_text
 
 

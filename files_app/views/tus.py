@@ -21,10 +21,10 @@ from django.utils.http import http_date
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from files_app import tus
 from files_app.access.policy import relay_token, require_own_page
-from files_app.bodies import PIECE, body_of, length_of, packing_of
-from files_app.relay import (
+from files_app.views import tus_headers as tus
+from files_app.views.bodies import PIECE, body_of, length_of, packing_of
+from files_app.views.relay import (
     HTTP_STATUS,
     Offline,
     answers_in_sentences,
@@ -33,8 +33,8 @@ from files_app.relay import (
     server_address,
     speaking_for,
 )
-from files_app.temporary import kept_on_disk
-from files_app.tus import Refused
+from files_app.views.temporary import kept_on_disk
+from files_app.views.tus_headers import Refused
 from fileserver.client.aio import AsyncClient
 from fileserver.client.blocking import Client, Incomplete
 from fileserver.wire.verbs import BadReply, ErrorReply, Fields

@@ -18,12 +18,14 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
 
-from files_app import conditions, downloads
 from files_app.access.policy import require_own_page
-from files_app.bodies import body_of, length_of, packing_of
 from files_app.models import File, Transfer
 from files_app.models.files import url_of
-from files_app.relay import (
+from files_app.views import conditions
+from files_app.views import files as downloads
+from files_app.views.bodies import body_of, length_of, packing_of
+from files_app.views.direct import base_of, may_try, straight_url
+from files_app.views.relay import (
     answers_in_sentences,
     connect,
     sentence,
@@ -31,8 +33,7 @@ from files_app.relay import (
     speaking_for,
     unpacked_only,
 )
-from files_app.straight import base_of, may_try, straight_url
-from files_app.temporary import NoRoom
+from files_app.views.temporary import NoRoom
 from fileserver.pacing import SLOW_MOTION
 from fileserver.wire.verbs import ErrorReply
 

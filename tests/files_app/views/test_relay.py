@@ -5,8 +5,16 @@ from typing import Any
 import pytest
 from django.test import RequestFactory
 
-from files_app import relay
-from files_app.relay import HTTP_STATUS, TITLES, Offline, connect, sentence, server_address, speaking_for
+from files_app.views import relay
+from files_app.views.relay import (
+    HTTP_STATUS,
+    TITLES,
+    Offline,
+    connect,
+    sentence,
+    server_address,
+    speaking_for,
+)
 from fileserver.wire.verbs import ErrorReply
 from tests.files_app.conftest import Served
 from tests.files_app.site import run

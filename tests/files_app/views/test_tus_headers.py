@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from files_app.tus import KNOWN
+from files_app.views.tus_headers import KNOWN
 from fileserver.wire.verbs import MAX_METADATA
 from tests.files_app.conftest import Served
 from tests.files_app.site import Answer, fetch

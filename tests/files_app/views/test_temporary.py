@@ -10,7 +10,8 @@ import pytest
 from django.core.files import uploadedfile
 from django.test import override_settings
 
-from files_app import tus, uploads
+from files_app.views import tus as uploads
+from files_app.views import tus_headers as tus
 from tests.files_app.conftest import Served
 from tests.files_app.site import Answer, ask, fetch, run
 

@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from files_app.bodies import extensions_of
-from files_app.conditions import MOST_LOOKS, restless
-from files_app.relay import connect, lowered, sentence, speaking_for
-from files_app.straight import sent_straight
-from files_app.streaming import Streaming
+from files_app.views.bodies import extensions_of
+from files_app.views.conditions import MOST_LOOKS, restless
+from files_app.views.direct import sent_straight
+from files_app.views.relay import connect, lowered, sentence, speaking_for
+from files_app.views.streaming import Streaming
 from fileserver.client.aio import AsyncClient, AsyncDownload
 from fileserver.names import shown
 from fileserver.pacing import SLOW_MOTION

@@ -11,7 +11,7 @@ from django.utils.http import content_disposition_header
 
 from files_app.access import tickets
 from files_app.models import Transfer
-from files_app.straight import page_url
+from files_app.views.direct import page_url
 from fileserver.context import Ticket
 from fileserver.events import ClientConnected, TransferStarted
 from fileserver.names import is_safe
