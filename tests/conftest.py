@@ -11,6 +11,7 @@ makes what other threads say, to the log or to an observer, come by so many seco
 import gc
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -32,6 +33,11 @@ LATE = float(os.environ.get("LATE", "0"))
 
 
 def pytest_configure() -> None:
+    # Started with nohup, or in the background of a script, we would ignore these, and so would all children.
+    for name, usual in {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}.items():
+        number = getattr(signal, name, None)  # Windows has only the first
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
     if interval := os.environ.get("SWITCH_INTERVAL"):
         sys.setswitchinterval(float(interval))
     if LATE:

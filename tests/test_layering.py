@@ -34,10 +34,43 @@ ROOMS = {
         "sessions",
         "server",
     ],
+    "files_app": [
+        "sizes",
+        "database",
+        "checks",
+        "sqlite3",
+        "models",
+        "migrations",
+        "access",
+        "history",
+        "hosting",
+        "terminal",
+        "views",
+        "live",
+        "templatetags",
+        "admin",
+        "apps",
+        "middleware",
+        "urls",
+        "management",
+    ],
+    "cfsite": [
+        "keys",
+        "settings",
+        "caching",
+        "middleware",
+        "webserver",
+        "asgi",
+        "urls",
+    ],
 }
 # Beside the order: what speaks the protocol from the other side knows nothing of the server.
 _WIRE = {"events", "names", "pacing", "wire"}
-BESIDE = {"fileserver": {"__init__": set(), "client": _WIRE}}
+BESIDE: dict[str, dict[str, set[str]]] = {
+    "fileserver": {"__init__": set(), "client": _WIRE},
+    "files_app": {"__init__": set()},
+    "cfsite": {"__init__": set()},
+}
 
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
@@ -145,6 +178,9 @@ WRONG = [
     ("files_app.views.pages", "from cfsite import settings"),
     ("files_app.views.pages", "def f():\n    import cfsite.settings"),
     ("files_app.management.commands.start", "from cfsite.webserver.flow import Server"),
+    ("files_app.models.files", "from files_app.views.pages import index"),
+    ("files_app.history.recorder", "from files_app.hosting.console import Console"),
+    ("cfsite.webserver.flow", "from cfsite.asgi import application"),
 ]
 RIGHT = [
     (
@@ -161,7 +197,7 @@ RIGHT = [
         "files_app.views.pages",
         "from django.conf import settings\nfrom .models import File\nfrom . import urls",
     ),
-    ("cfsite.urls", "import files_app.urls\nfrom fileserver import names\nfrom cfsite import flow"),
+    ("cfsite.urls", "import files_app.urls\nfrom fileserver import names\nfrom cfsite import webserver"),
 ]
 
 
