@@ -89,10 +89,10 @@ class Stand:
         return Contender(who, run)
 
     def _link(self, name: str) -> tuple[int, str] | None:
-        """Port and path of the straight download; ``None`` if this version has none."""
+        """Port and path of the direct download, which had another name once; ``None`` if there is none."""
         connection = http.client.HTTPConnection("127.0.0.1", self.ours.web_port, timeout=30)
         with contextlib.closing(connection):
-            connection.request("GET", f"/files/{name}?straight=1")
+            connection.request("GET", f"/files/{name}?direct=1&straight=1")
             location = urlsplit(connection.getresponse().headers["Location"] or "")
         if not location.port:
             return None

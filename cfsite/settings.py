@@ -1,5 +1,6 @@
 """All settings, from the environment or from ``.env``; ``.env.example`` lists them with their defaults."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ class Env(environ.Env):
 
 env = Env()
 env.read_env(BASE_DIR / ".env")
+if "STRAIGHT_DOWNLOADS" in os.environ:  # the name that this setting had before
+    os.environ.setdefault("DIRECT_DOWNLOADS", os.environ["STRAIGHT_DOWNLOADS"])
 
 # --- the file server
 
@@ -39,7 +42,7 @@ PARTIAL_UPLOAD_HOURS = env.float("PARTIAL_UPLOAD_HOURS", 24.0)  # that a broken 
 GONE_FILE_DAYS = env.float("GONE_FILE_DAYS", 30.0)  # that what is known of a vanished file is kept
 if not 0 <= GONE_FILE_DAYS <= 36_500:
     raise ImproperlyConfigured("GONE_FILE_DAYS: it must be a number of days from 0 to 36500.")
-STRAIGHT_DOWNLOADS = env.bool("STRAIGHT_DOWNLOADS", True)  # browsers that reach its port fetch from there
+DIRECT_DOWNLOADS = env.bool("DIRECT_DOWNLOADS", True)  # browsers that reach its port download from there
 SERVER_PUBLIC_URL = env.str("SERVER_PUBLIC_URL", "")  # empty: the host of the page, and SERVER_PORT
 
 # --- the site

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from files_app.database import is_out_of_service, sentence_of
-from files_app.views.relay import sentence
+from files_app.views.relay import error_response
 
 
 class DatabaseMiddleware:
@@ -27,4 +27,4 @@ class DatabaseMiddleware:
         if not is_out_of_service(exception):
             return None
         message = sentence_of(exception, short=True)
-        return sentence(request, 503, message, title="The database is not available")
+        return error_response(request, 503, message, title="The database is not available")

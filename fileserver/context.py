@@ -7,7 +7,7 @@ from fileserver.events import Observer
 from fileserver.net.connection import LINE_SECONDS, STALL_SECONDS
 from fileserver.pacing import Pace
 from fileserver.storage.folder import Storage
-from fileserver.storage.uploads import KEEP_SECONDS, Partials
+from fileserver.storage.uploads import KEEP_SECONDS, UploadStore
 from fileserver.transfers.registry import Registry
 from fileserver.wire import verbs as protocol
 
@@ -65,11 +65,11 @@ class Service:
     """What all sessions of a server share."""
 
     storage: Storage
-    partials: Partials
+    uploads: UploadStore
     registry: Registry
     observer: Observer
     authorize: Authorize
     limits: Limits = field(default_factory=Limits)
     pace: Pace | None = None
-    straight: bool = False  # whether browsers with a ticket are served over HTTP
+    direct: bool = False  # whether browsers with a ticket are served over HTTP
     page_url: str | None = None  # of the site's page, where a browser that opens this port is sent

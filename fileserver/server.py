@@ -23,10 +23,10 @@ from fileserver.net.connection import Connection
 from fileserver.pacing import Pace
 from fileserver.sessions.session import Session
 from fileserver.storage.folder import Storage
-from fileserver.storage.uploads import Partials
+from fileserver.storage.uploads import UploadStore
 from fileserver.transfers.registry import Registry
 from fileserver.wire.verbs import ErrorReply
-from fileserver.workers.leader_followers import Crew
+from fileserver.workers.leader_followers import LeaderFollowers
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +55,14 @@ class FileServer:
         authorize: Authorize = everybody_may_everything,
         limits: Limits | None = None,
         pace: Pace | None = None,
-        straight: bool = False,
+        direct: bool = False,
         page_url: str | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.registry = Registry(observer, self.limits.max_clients)
-        self._partials = Partials(storage, self.limits.keep_partial)
+        self._uploads = UploadStore(storage, self.limits.keep_partial)
         self._service = Service(
-            storage, self._partials, self.registry, observer, authorize, self.limits, pace, straight, page_url
+            storage, self._uploads, self.registry, observer, authorize, self.limits, pace, direct, page_url
         )
         self._host, self._port = host, port
         self._listener: socket.socket | None = None
@@ -70,7 +70,7 @@ class FileServer:
         self._lock = threading.Lock()
         self._left = threading.Condition(self._lock)
         self._sessions: set[Session] = set()
-        self._crew = Crew(self._serve_next)
+        self._crew = LeaderFollowers(self._serve_next)
         self._refused: deque[tuple[float, socket.socket]] = deque()
         self._sweep_due = 0.0
         self._is_short = False  # of descriptors or memory
@@ -79,7 +79,7 @@ class FileServer:
     # --- life
 
     def __enter__(self) -> "FileServer":
-        self._partials.sweep()
+        self._uploads.sweep()
         self._listener = _listen(self._host, self._port)
         return self
 
@@ -117,7 +117,7 @@ class FileServer:
         self.registry.end_waiting(self.limits.waiting, "aborted", "disconnected")
         if now >= self._sweep_due:
             self._sweep_due = now + SWEEP_INTERVAL
-            removed = self._partials.sweep()
+            removed = self._uploads.sweep()
             if removed:
                 log.info("removed %d uploads that nobody has gone on with", removed)
 
@@ -194,7 +194,7 @@ class FileServer:
             self._refuse(sock, peer, reason)
             return
         try:
-            self._crew.secure_follower()
+            self._crew.ensure_spare()
         except RuntimeError:
             self._refuse(sock, peer, "The server has no more threads; try again later.")
             return
@@ -246,7 +246,7 @@ class FileServer:
         try:
             session.run()
         except Exception:
-            self._crew.about_to_wait()
+            self._crew.before_blocking()
             log.exception("the session of %s failed", peer)
         finally:
             observer(ClientDisconnected(peer, session.thread))

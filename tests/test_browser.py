@@ -291,7 +291,7 @@ window.attack = async () => ({
   remove: await settled(fetch(site + "/files/victim.txt", {method: "DELETE", credentials: "include"})),
   read: await settled(fetch(site + "/files/victim.txt").then((answer) => answer.text())),
   cancel: await settled(fetch(site + "/transfers/1/cancel/", {method: "POST", mode: "no-cors"})),
-  straight: await settled(fetch(port + "get/x/victim.txt").then((answer) => answer.text())),
+  direct: await settled(fetch(port + "get/x/victim.txt").then((answer) => answer.text())),
   blind: await settled(fetch(port + "get/x/victim.txt", {mode: "no-cors"})),
   raw: await settled(fetch(port, {method: "POST", mode: "no-cors", body: "DELETE victim.txt\\n"})),
   websocket: await new Promise((resolve) => {
@@ -334,11 +334,11 @@ def test_a_page_of_another_origin_can_change_nothing_and_see_nothing(
     tab = page.context.new_page()  # with the cookies of the site
     tab.goto(evil)
     answers = tab.evaluate("attack()")
-    assert {key: answers[key] for key in ("put", "remove", "read", "straight", "blind", "websocket")} == {
+    assert {key: answers[key] for key in ("put", "remove", "read", "direct", "blind", "websocket")} == {
         "put": "refused",
         "remove": "refused",
         "read": "refused",
-        "straight": "refused",
+        "direct": "refused",
         "blind": "refused",
         "websocket": "refused",
     }

@@ -45,7 +45,7 @@ def test_an_idle_page_says_one_thing_about_the_servers(page: Any, stack: Stack) 
         says(*expected)
 
 
-def test_downloads_go_straight_after_the_server_was_away_when_the_page_was_opened(
+def test_downloads_go_direct_after_the_server_was_away_when_the_page_was_opened(
     page: Any, stack: Stack
 ) -> None:
     (stack.files / "later there.txt").write_text("x")
@@ -55,7 +55,7 @@ def test_downloads_go_straight_after_the_server_was_away_when_the_page_was_opene
     expect(page.locator("#status")).to_have_attribute("data-state", "offline", timeout=PATIENCE)
     stack.start_server()
     link = file_row(page, "later there.txt").locator('[data-act="download"]')
-    expect(link).to_have_attribute("href", re.compile("[?&]straight=1$"), timeout=PATIENCE)
+    expect(link).to_have_attribute("href", re.compile("[?&]direct=1$"), timeout=PATIENCE)
 
 
 def test_history_own_row_and_live_row_agree_about_an_upload_that_waits(

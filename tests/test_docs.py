@@ -261,7 +261,7 @@ def test_limits_are_those_of_the_code() -> None:
     )
     assert f"| {import_module('fileserver.net.connection').NOISE_BYTES:,} | `bad-request`" in table
     http = import_module("fileserver.sessions.http")
-    assert f"{http.MOST_HEADER_LINES}, and {http.MAX_HEAD_BYTES:,} bytes with the first line" in table
+    assert f"{http.MAX_HEADER_LINES}, and {http.MAX_HEAD_BYTES:,} bytes with the first line" in table
     assert f"| all lines of a request over HTTP | {limits.line:g} s | 408" in table
     assert f"| silence between two requests over HTTP | {limits.keep_alive:g} s |" in table
     assert f"under {import_module('fileserver.net.connection').STALL_FLOOR} bytes/s" in table

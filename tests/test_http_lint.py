@@ -71,7 +71,7 @@ SITE = [
     Ask("GET", "/files/a.txt", 304, {"If-None-Match": "{etag}"}),
     Ask("HEAD", "/files/a.txt", 304, {"If-None-Match": "{etag}"}),
     Ask("GET", "/files/a.txt", 412, OLD),
-    Ask("GET", "/files/a.txt?straight=1", 302),
+    Ask("GET", "/files/a.txt?direct=1", 302),
     Ask("GET", "/files/nothing", 404),
     Ask("GET", "/files/nothing", 404, {"Accept": "text/html"}),
     Ask("POST", "/files/a.txt", 405),
@@ -143,7 +143,7 @@ def known_of(stack: Stack) -> dict[str, str]:
     return {
         "{etag}": headers_of(port, "HEAD", "/files/a.txt")["etag"],
         "{static etag}": headers_of(port, "HEAD", "/static/css/site.css")["etag"],
-        "{direct}": urlsplit(headers_of(port, "GET", "/files/a.txt?straight=1")["location"]).path,
+        "{direct}": urlsplit(headers_of(port, "GET", "/files/a.txt?direct=1")["location"]).path,
         "{probe}": urlsplit(probe[1]).path,
         **{
             name: headers_of(port, "POST", "/uploads/", NEW)["location"]

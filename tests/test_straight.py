@@ -1,4 +1,4 @@
-"""Straight downloads with both servers as processes: from a link of the page to a row of the history."""
+"""Direct downloads with both servers as processes: from a link of the page to a row of the history."""
 
 import contextlib
 import http.client
@@ -24,7 +24,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
 
 
-def redirected(stack: Stack, name: str, query: str = "straight=1") -> str:
+def redirected(stack: Stack, name: str, query: str = "direct=1") -> str:
     """Where the site sends a browser that asks for this file."""
     connection = http.client.HTTPConnection("127.0.0.1", stack.web_port, timeout=30)
     with contextlib.closing(connection):
@@ -72,7 +72,7 @@ def test_a_browser_that_leaves_at_forty_percent_is_an_aborted_row(stack: Stack) 
 
 def test_slow_motion_is_slow_and_a_cancel_breaks_it_off(stack: Stack) -> None:
     (stack.files / "slow.bin").write_bytes(bytes(MEBIBYTE))
-    with ask(stack, redirected(stack, "slow.bin", "pace=slow-motion&straight=1")) as browser:
+    with ask(stack, redirected(stack, "slow.bin", "pace=slow-motion&direct=1")) as browser:
         browser.read(1000)
         with Client(port=stack.server_port) as client:
             (row,) = wait_until(lambda: next(client.watch())["transfers"])
@@ -108,7 +108,7 @@ def talk(port: int, url: str) -> bytes:
 def test_curl_follows_resumes_and_keeps_the_name(stack: Stack, tmp_path: Path) -> None:
     content = numbered_bytes(5 * MEBIBYTE)
     (stack.files / "by curl ü.bin").write_bytes(content)
-    url = f"{stack.file_url('by curl ü.bin')}?straight=1"
+    url = f"{stack.file_url('by curl ü.bin')}?direct=1"
     for already in (0, 2 * MEBIBYTE, len(content) - 1):
         (tmp_path / "got").write_bytes(content[:already])
         command = ["curl", "-sSfL", "--noproxy", "*", "-C", str(already), "-o", "got"]

@@ -25,7 +25,7 @@ DISPLACED = "connections without a request, to make room for others"
 NO_PLACE = "requests for which there was no place"
 
 
-def sentence_response(status: int, sentence: str, *, with_body: bool = True) -> bytes:
+def error_response(status: int, sentence: str, *, with_body: bool = True) -> bytes:
     """A whole response of HTTP/1.1 that says one thing and closes the connection."""
     text = f"{sentence}\n".encode()
     lines = [
@@ -117,7 +117,7 @@ class GuardedChannel(HTTPChannel):
         self.setTimeout(None)
         self.setRawMode()
         self.transport.write(
-            sentence_response(status, sentence, with_body=self.head.method != b"HEAD"),
+            error_response(status, sentence, with_body=self.head.method != b"HEAD"),
         )
         self.linger()
 

@@ -1,4 +1,4 @@
-"""Tickets: what the site signs so that a browser may fetch one file straight from the file server.
+"""Tickets: what the site signs so that a browser may fetch one file directly from the file server.
 
 A ticket is good for one name at one pace, for the address that the site has seen, and for ten minutes within
 which a download must begin, or go on after a break. One without a name shows only whether the browser reaches

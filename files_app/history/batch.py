@@ -27,7 +27,7 @@ class Job:
     settled: Callable[[], None]
 
 
-class Whole(NamedTuple):
+class FinishedRow(NamedTuple):
     """A transfer that has ended: its row is written once."""
 
     id: int
@@ -42,7 +42,7 @@ class Try(NamedTuple):
     before: float | None
 
 
-Item = events.Event | Whole | Try | Job
+Item = events.Event | FinishedRow | Try | Job
 Listeners = Mapping[type, Callable[[Any], None]]
 
 
@@ -88,7 +88,7 @@ class Batch:
         self._listeners = listeners
         self._items = items
         self._again = again
-        self._whole: list[Whole] = []
+        self._whole: list[FinishedRow] = []
         self._started: list[events.TransferStarted] = []
         self._before: dict[int, float] = {}  # id of a transfer → seconds of earlier tries of its upload
         self._new: dict[int, Live] = {}
@@ -107,7 +107,7 @@ class Batch:
 
     def _take(self, item: Item) -> None:
         match item:
-            case Whole():
+            case FinishedRow():
                 self._whole.append(item)
             case Try(started, finished, before):
                 self._started.append(started)
@@ -181,7 +181,7 @@ class Batch:
                 spent[event.upload] = states[key].seconds or 0.0
         return states
 
-    def _not_begun(self) -> list[Whole]:
+    def _not_begun(self) -> list[FinishedRow]:
         """Those that have no row yet. What a spill file tells of may have one: it is given its ending."""
         if not self._again or not self._whole:
             return self._whole

@@ -25,7 +25,7 @@ from uuid import uuid4
 from django.db import OperationalError, connection, connections, transaction
 
 from files_app.database import is_out_of_service, sentence_of, sqlite_file
-from files_app.history.batch import Batch, Item, Job, Rows, Whole, record_of
+from files_app.history.batch import Batch, FinishedRow, Item, Job, Rows, record_of
 from files_app.history.spill import Line, Spill, set_aside, spill_path
 from files_app.models import ServerRun
 from files_app.models.dates import to_datetime
@@ -41,13 +41,13 @@ SIGN_OF_LIFE = 1.0  # seconds between two, while transfers run
 RETRY_PAUSES = (0.1, 0.5, 1.0)  # seconds; the last one again and again
 BUSY_TIMEOUT = 1.0  # seconds that SQLite waits for a lock, in place of the settings' time: a stop is noticed
 SPILL_AFTER = 5.0  # seconds that the database could not be written, after which endings are put aside
-MOST_IN_MEMORY = 10_000  # items
+MAX_IN_MEMORY = 10_000  # items
 SPILL_BATCH = 500  # of what was put aside, in one transaction
 WRITE_SECONDS = 5.0  # that a stop leaves for writing
 STOP_SECONDS = WRITE_SECONDS + BUSY_TIMEOUT + 2.0  # that a stop takes at the most, putting aside included
 
 WRITTEN = {events.TransferStarted, events.TransferProgressed, events.TransferVerified}
-LOOK = Job(lambda: None, lambda: None)  # wakes the writer where it waits for the queue; never in a batch
+WAKE = Job(lambda: None, lambda: None)  # wakes the writer where it waits for the queue; never in a batch
 
 
 class Recorder:
@@ -60,12 +60,12 @@ class Recorder:
         self._stopping = threading.Event()
         self._deadline = float("inf")  # monotonic seconds; from then on nothing is tried any more
         self._listeners: dict[type, Callable[[Any], None]] = {}
-        # What the writer has not seen yet. Where it waits for the queue it is woken by a LOOK.
+        # What the writer has not seen yet. Where it waits for the queue it is woken by a WAKE.
         self._begun: dict[int, events.TransferStarted] = {}
         self._is_waiting = False
         self._rows = Rows()
         self._rested = 0.0  # monotonic seconds
-        self._no_rest = threading.Event()
+        self._flush_now = threading.Event()
         self._run_key = uuid4().hex
         self._seen_due = 0.0  # monotonic seconds
         self._spill = Spill(spill_path())
@@ -77,18 +77,18 @@ class Recorder:
         if isinstance(event, events.TransferStarted) and not event.upload:  # which may have a row already
             self._begun[event.id] = event
             if self._is_waiting:
-                self._queue.put(LOOK)
+                self._queue.put(WAKE)
         elif isinstance(event, events.TransferFinished):
             # Who takes its beginning out writes it.
             begun = self._begun.pop(event.id, None)
-            self._queue.put(Whole(event.id, record_of(begun, event, begun.at)) if begun else event)
+            self._queue.put(FinishedRow(event.id, record_of(begun, event, begun.at)) if begun else event)
         elif type(event) in WRITTEN or type(event) in self._listeners:
             self._queue.put(event)
 
     def submit(self, write: Callable[[], None], settled: Callable[[], None] = lambda: None) -> None:
         """Have ``write`` run in the writer thread, in a transaction, behind what is on the queue already."""
         self._queue.put(Job(write, settled))
-        self._no_rest.set()  # it is many rows already, and somebody waits for them
+        self._flush_now.set()  # it is many rows already, and somebody waits for them
 
     def listen(self, kind: type, listener: Callable[[Any], None]) -> None:
         """Have ``listener`` called in the writer thread, in its transaction, for each event of ``kind``."""
@@ -113,7 +113,7 @@ class Recorder:
         self._deadline = time.monotonic() + WRITE_SECONDS
         self._stopping.set()
         self._queue.put(None)
-        self._no_rest.set()
+        self._flush_now.set()
         self._thread.join()
 
     # --- the writer thread
@@ -142,14 +142,14 @@ class Recorder:
     def _gather(self, left: list[Item]) -> tuple[list[Item], bool]:
         """What has come since the last batch, and whether it was the end. Waits if nothing is ``left``."""
         batch: list[Item] = []
-        item = LOOK if left else self._wait()
+        item = WAKE if left else self._wait()
         if self._queue.qsize() < BATCH and not left:
-            self._no_rest.wait(self._rested - time.monotonic())
-        self._no_rest.clear()
+            self._flush_now.wait(self._rested - time.monotonic())
+        self._flush_now.clear()
         # While nothing can be written, all of it: what waits in memory is counted in one place.
         most = BATCH if self._failing_since is None else BATCH + self._queue.qsize()
         while item is not None:
-            if item is not LOOK:
+            if item is not WAKE:
                 batch.append(item)
             if len(batch) >= most:
                 break
@@ -167,11 +167,11 @@ class Recorder:
         self._is_waiting = True
         try:
             if self._begun:
-                return LOOK
+                return WAKE
             # What runs is told to be alive; with nothing left to write there is nothing to wake up for.
             return self._queue.get(timeout=SIGN_OF_LIFE if self._rows.live or self._spill else None)
         except queue.Empty:
-            return LOOK
+            return WAKE
         finally:
             self._is_waiting = False
 
@@ -261,7 +261,7 @@ class Recorder:
         if now >= self._deadline:
             return self._put_aside(left, at_the_end=True)
         assert self._failing_since is not None
-        if now - self._failing_since > SPILL_AFTER or len(left) > MOST_IN_MEMORY:
+        if now - self._failing_since > SPILL_AFTER or len(left) > MAX_IN_MEMORY:
             left = self._put_aside(left, at_the_end=False)
         pause = min(RETRY_PAUSES[min(self._failures, len(RETRY_PAUSES)) - 1], self._deadline - now)
         if self._stopping.is_set():

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from django.conf import settings
 
 from files_app.database import sqlite_file
-from files_app.history.batch import Item, Job, Rows, Try, Whole, record_of
+from files_app.history.batch import FinishedRow, Item, Job, Rows, Try, record_of
 from files_app.models.transfers import Record
 from fileserver import events
 
@@ -54,7 +54,7 @@ class Line(NamedTuple):
 
 def _fields_of(item: Item) -> tuple[str, dict[str, Any]]:
     match item:
-        case Whole():
+        case FinishedRow():
             return "Whole", {"id": item.id, "record": item.record._asdict()}
         case Try(started, finished, before):
             return "Try", {
@@ -68,7 +68,7 @@ def _fields_of(item: Item) -> tuple[str, dict[str, Any]]:
 
 def _item_of(kind: str, fields: dict[str, Any]) -> Item:
     if kind == "Whole":
-        return Whole(int(fields["id"]), Record(**fields["record"]))
+        return FinishedRow(int(fields["id"]), Record(**fields["record"]))
     if kind == "Try":
         started = events.TransferStarted(**fields["started"])
         return Try(started, events.TransferFinished(**fields["finished"]), fields["before"])
@@ -134,7 +134,7 @@ def set_aside(
     jobs: list[Item] = []
     for item in items:
         match item:
-            case Whole():
+            case FinishedRow():
                 lines.append(Line(run, item))
             case events.TransferStarted():
                 begun[item.id] = item
@@ -157,7 +157,7 @@ def set_aside(
 
 def _ending(
     finished: events.TransferFinished, started: events.TransferStarted | None, rows: Rows
-) -> Whole | Try | None:
+) -> FinishedRow | Try | None:
     live = rows.live.get(finished.id)
     started = started or (live and live.started)
     if started is None:
@@ -165,4 +165,4 @@ def _ending(
         return None
     if started.upload:
         return Try(started, finished, live.before if live else None)
-    return Whole(finished.id, record_of(started, finished, started.at))
+    return FinishedRow(finished.id, record_of(started, finished, started.at))

@@ -7,7 +7,7 @@ from fileserver import events
 from fileserver.names import shown
 
 log = logging.getLogger("files_app.hosting.console")
-MOST_LABELS = 10_000  # of transfers whose end may still come, or was one event too many for the console
+MAX_LABELS = 10_000  # of transfers whose end may still come, or was one event too many for the console
 
 
 class Console:
@@ -45,7 +45,7 @@ class Console:
 
     def _keep(self, key: int, label: str) -> None:
         self._labels[key] = label
-        if len(self._labels) > MOST_LABELS:
+        if len(self._labels) > MAX_LABELS:
             del self._labels[next(iter(self._labels))]
 
     def _label(self, event: events.TransferProgressed | events.TransferFinished) -> str:

@@ -13,12 +13,12 @@ from fileserver.events import Event, Observer
 
 log = logging.getLogger(__name__)
 
-MOST = 500  # events that may wait: what a whole class does at once is told
+MAX_WAITING = 500  # events that may wait: what a whole class does at once is told
 PACE = 100  # events a second that are told where there is always one more
 REST = 0.05  # seconds in which events gather, at least
 
 
-class Aside:
+class QueuedObserver:
     """A context manager; at its end all that waits has been told."""
 
     def __init__(self, observer: Observer, name: str) -> None:
@@ -30,12 +30,12 @@ class Aside:
         self._known = 0  # of them, that were told of
 
     def __call__(self, event: Event) -> None:
-        if self._queue.qsize() < MOST:
+        if self._queue.qsize() < MAX_WAITING:
             self._queue.put(event)
         else:
             next(self._left_out)
 
-    def __enter__(self) -> "Aside":
+    def __enter__(self) -> "QueuedObserver":
         self._thread.start()
         return self
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import connection, models
 
-MOST_ROWS = 512  # in one statement
+MAX_ROWS = 512  # in one statement
 Row = Sequence[Any]  # values in the order of the columns
 
 
@@ -55,7 +55,7 @@ def insert(
     take several statements."""
     insert_some = _insert_into_sqlite if connection.vendor == "sqlite" else _insert_and_ask
     made_of = _moments(model, columns) | dict(made_of or {})
-    most = min(MOST_ROWS, _most_parameters() // len(columns))
+    most = min(MAX_ROWS, _most_parameters() // len(columns))
     keys: list[int] = []
     while len(keys) < len(rows):
         count = _power_of_two(min(most, len(rows) - len(keys)))

@@ -4,7 +4,7 @@ from django.db.models import Q
 
 from fileserver.names import forms_of
 
-MOST_WORDS = 20  # of a search; SQLite refuses conditions that are nested too deeply
+MAX_WORDS = 20  # of a search; SQLite refuses conditions that are nested too deeply
 
 
 def named(word: str) -> Q:
@@ -16,4 +16,4 @@ def named(word: str) -> Q:
 
 
 def words_of(text: str) -> list[str]:
-    return list(dict.fromkeys(text.split()))[:MOST_WORDS]
+    return list(dict.fromkeys(text.split()))[:MAX_WORDS]

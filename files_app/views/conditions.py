@@ -6,7 +6,7 @@ only if nobody else has changed the file meanwhile.
 
 from django.http import HttpRequest
 
-from files_app.views.relay import lowered, speaking_for
+from files_app.views.relay import lowered, on_behalf_of
 from fileserver.client.aio import AsyncClient
 from fileserver.names import shown
 from fileserver.storage.place import ANY_STATE, not_in_that_state
@@ -14,7 +14,7 @@ from fileserver.wire.selection import names_any, permits
 from fileserver.wire.verbs import ErrorReply, Fields
 
 CONDITIONS = {"if-match", "if-none-match", "if-unmodified-since"}
-MOST_LOOKS = 5  # at a file that is replaced each time between the look and what follows
+MAX_LOOKS = 5  # at a file that is replaced each time between the look and what follows
 
 
 async def terms_of_put(request: HttpRequest, client: AsyncClient, name: str) -> Fields:
@@ -43,11 +43,11 @@ def only_if_new(request: HttpRequest) -> bool:
 
 async def delete(request: HttpRequest, client: AsyncClient, name: str) -> None:
     """Delete a file in a state that the request asks for. Raises ``changed`` if it is in another."""
-    headers, fields = lowered(request), {"name": name, **speaking_for(request)}
+    headers, fields = lowered(request), {"name": name, **on_behalf_of(request)}
     if CONDITIONS.isdisjoint(headers):
         await client.request("DELETE", **fields)
         return
-    for _ in range(MOST_LOOKS):
+    for _ in range(MAX_LOOKS):
         state = await client.request("STAT", name=name)
         _require_permitted(headers, state, name)
         try:

@@ -1,6 +1,6 @@
-"""Straight downloads, the site's side: when a browser is sent to the file server's own port, and with what.
+"""Direct downloads, the site's side: when a browser is sent to the file server's own port, and with what.
 
-Only a page that has found that port reachable asks for it (``?straight=1``). Everybody else's bytes are
+Only a page that has found that port reachable asks for it (``?direct=1``). Everybody else's bytes are
 relayed: through a tunnel or a proxy there is often no other way.
 """
 
@@ -16,7 +16,7 @@ from files_app.views.relay import connect
 from fileserver.server import address_text
 
 
-async def sent_straight(
+async def sent_to_server(
     request: HttpRequest, name: str, pace: dict[str, Any] | None
 ) -> HttpResponseRedirect | None:
     """The way to the file server, if the link asks for it and there is one.
@@ -24,15 +24,15 @@ async def sent_straight(
     What cannot be had is refused here, for the site says it on a page. Raises as every request to the file
     server does.
     """
-    if request.GET.get("straight") != "1" or base_of(request) is None:
+    if request.GET.get("direct") != "1" or base_of(request) is None:
         return None
     async with await connect() as client:
         await client.request("STAT", name=name)
     # The ticket is of this moment and this browser.
-    return HttpResponseRedirect(straight_url(request, name, pace), headers={"Cache-Control": "no-store"})
+    return HttpResponseRedirect(direct_url(request, name, pace), headers={"Cache-Control": "no-store"})
 
 
-def straight_url(request: HttpRequest, name: str, pace: dict[str, Any] | None = None) -> str:
+def direct_url(request: HttpRequest, name: str, pace: dict[str, Any] | None = None) -> str:
     """Where this browser gets that file; with the name "", where it sees that it reaches the file server."""
     ticket = tickets.make(name, request.META.get("REMOTE_ADDR") or "127.0.0.1", pace)
     return f"{base_of(request)}/get/{ticket}/{quote(name)}"
@@ -40,7 +40,7 @@ def straight_url(request: HttpRequest, name: str, pace: dict[str, Any] | None = 
 
 def base_of(request: HttpRequest) -> str | None:
     """How the URLs of the file server begin for this browser; ``None`` if it has none to go to."""
-    if not settings.STRAIGHT_DOWNLOADS:
+    if not settings.DIRECT_DOWNLOADS:
         return None
     base = settings.SERVER_PUBLIC_URL.rstrip("/") or _beside_us(request)
     if request.is_secure() and not base.startswith("https:"):

@@ -12,9 +12,9 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from files_app.views.bodies import extensions_of
-from files_app.views.conditions import MOST_LOOKS, restless
-from files_app.views.direct import sent_straight
-from files_app.views.relay import connect, lowered, sentence, speaking_for
+from files_app.views.conditions import MAX_LOOKS, restless
+from files_app.views.direct import sent_to_server
+from files_app.views.relay import connect, error_response, lowered, on_behalf_of
 from files_app.views.streaming import Streaming
 from fileserver.client.aio import AsyncClient, AsyncDownload
 from fileserver.names import shown
@@ -33,15 +33,15 @@ DECIDING = {"if-match", "if-none-match", "if-modified-since", "if-unmodified-sin
 async def download(request: HttpRequest, name: str) -> HttpResponseBase:
     pace = request.GET.get("pace", "")
     if pace not in PACES:
-        return sentence(request, 400, "The only pace that can be asked for is slow-motion.")
-    if straight := await sent_straight(request, name, PACES[pace]):
-        return straight
+        return error_response(request, 400, "The only pace that can be asked for is slow-motion.")
+    if direct := await sent_to_server(request, name, PACES[pace]):
+        return direct
     client = await connect()
     # However the request ends: nobody runs the `finally` of a relay that has not begun when it does.
     task = asyncio.current_task()
     assert task is not None
     task.add_done_callback(lambda task: client.close())
-    wishes = {"name": name, "pace": PACES[pace], **speaking_for(request)}
+    wishes = {"name": name, "pace": PACES[pace], **on_behalf_of(request)}
     if DECIDING.isdisjoint(lowered(request)):
         return _sent(request, client, await client.get(**wishes), Selection(200))
     return await _selected(request, client, wishes)
@@ -55,7 +55,7 @@ async def head(request: HttpRequest, name: str) -> HttpResponse:
 
 
 async def _selected(request: HttpRequest, client: AsyncClient, wishes: Fields) -> HttpResponseBase:
-    for _ in range(MOST_LOOKS):
+    for _ in range(MAX_LOOKS):
         state = await client.request("STAT", name=wishes["name"])
         chosen = _select(request, state)
         if chosen.status not in (200, 206):
@@ -109,8 +109,8 @@ def _unsent(request: HttpRequest, state: Fields, selection: Selection) -> HttpRe
     if selection.status == 304:
         return _empty(state, 304)
     if selection.status == 412:
-        return sentence(request, 412, f"{name} is not in the state that was asked for.")
-    response = sentence(request, 416, f"{name} has {size} bytes, and none in that range.")
+        return error_response(request, 412, f"{name} is not in the state that was asked for.")
+    response = error_response(request, 416, f"{name} has {size} bytes, and none in that range.")
     response["Content-Range"] = selection.content_range(size)
     return response
 

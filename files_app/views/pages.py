@@ -24,13 +24,13 @@ from files_app.models.files import url_of
 from files_app.views import conditions
 from files_app.views import files as downloads
 from files_app.views.bodies import body_of, length_of, packing_of
-from files_app.views.direct import base_of, may_try, straight_url
+from files_app.views.direct import base_of, direct_url, may_try
 from files_app.views.relay import (
-    answers_in_sentences,
     connect,
-    sentence,
+    error_response,
+    handle_errors,
+    on_behalf_of,
     server_address,
-    speaking_for,
     unpacked_only,
 )
 from files_app.views.temporary import NoRoom
@@ -56,7 +56,7 @@ def index(request: HttpRequest) -> HttpResponse:
     }
     if base_of(request) is None:
         return render(request, "index.html", context)
-    context["probe"] = straight_url(request, "")
+    context["probe"] = direct_url(request, "")
     return may_try(render(request, "index.html", context), context["probe"])
 
 
@@ -105,11 +105,13 @@ def _page(request: HttpRequest, rows: QuerySet[Any], count: int | None = None) -
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """What Django refuses by itself; its log has a line about it."""
     if isinstance(exception, NoRoom):
-        return sentence(request, 507, str(exception))
+        return error_response(request, 507, str(exception))
     if isinstance(exception, DisallowedHost):
         hint = "Whoever runs it can add the name to ALLOWED_HOSTS."
-        return sentence(request, 400, f"This site does not answer to the name in your address. {hint}")
-    return sentence(request, 400, "Something in the address or in what was sent is not as it should be.")
+        return error_response(request, 400, f"This site does not answer to the name in your address. {hint}")
+    return error_response(
+        request, 400, "Something in the address or in what was sent is not as it should be."
+    )
 
 
 # --- the same as JSON
@@ -134,7 +136,7 @@ def api_history(request: HttpRequest) -> JsonResponse:
 
 
 @require_GET
-@answers_in_sentences
+@handle_errors
 async def api_status(request: HttpRequest) -> JsonResponse:
     async with await connect() as client:
         return JsonResponse({"address": server_address(), **await client.request("PING")})
@@ -152,11 +154,11 @@ def _paging(page: "Page[Any]") -> dict[str, int]:
 
 
 @csrf_exempt  # the methods that change something ask for more than a token: see require_own_page
-@answers_in_sentences
+@handle_errors
 async def served_file(request: HttpRequest, name: str) -> HttpResponseBase:
     handler = FILE_METHODS.get(request.method or "")
     if handler is None:
-        response = sentence(request, 405, f"{request.method} is not possible here.")
+        response = error_response(request, 405, f"{request.method} is not possible here.")
         response["Allow"] = ", ".join(FILE_METHODS)
         return response
     return await handler(request, name)
@@ -166,19 +168,19 @@ async def _upload(request: HttpRequest, name: str) -> HttpResponse:
     require_own_page(request)
     if "Content-Range" in request.headers:  # RFC 9110, section 14.5: a part must not be taken for the whole
         message = "A file is put whole: parts (Content-Range) can be sent to /uploads/ only, by tus."
-        return sentence(request, 400, message)
+        return error_response(request, 400, message)
     if packing := packing_of(request):
         return unpacked_only(request, packing)
     size = length_of(request)
     if size is None:
-        return sentence(request, 411, "An upload must say how long it is (Content-Length).")
+        return error_response(request, 411, "An upload must say how long it is (Content-Length).")
     async with await connect() as client:
         terms = await conditions.terms_of_put(request, client, name)
         try:
-            state = await client.put(name, size, body_of(request), **terms, **speaking_for(request))
+            state = await client.put(name, size, body_of(request), **terms, **on_behalf_of(request))
         except ErrorReply as error:
             if error.code == "exists" and conditions.only_if_new(request):
-                return sentence(request, 412, error.message)
+                return error_response(request, 412, error.message)
             raise
     answer = {"name": state["name"], "size": state["size"], "url": url_of(state["name"])}
     return JsonResponse(answer, status=201, headers={"Location": answer["url"]})
@@ -200,7 +202,7 @@ FILE_METHODS: dict[str, Callable[[HttpRequest, str], Awaitable[HttpResponseBase]
 
 
 @require_POST
-@answers_in_sentences
+@handle_errors
 async def cancel(request: HttpRequest, transfer_id: int) -> HttpResponse:
     async with await connect() as client:
         await client.request("CANCEL", id=transfer_id)

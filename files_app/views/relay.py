@@ -81,7 +81,7 @@ async def connect(limit: int = CHUNK // 2) -> AsyncClient:
         raise Offline(error.message) from error
 
 
-def speaking_for(request: HttpRequest) -> dict[str, Any]:
+def on_behalf_of(request: HttpRequest) -> dict[str, Any]:
     """The fields that tell the file server on whose behalf we ask."""
     host, port = request.META.get("REMOTE_ADDR", ""), request.META.get("REMOTE_PORT")
     client = address_text(host, port) if port else host
@@ -93,7 +93,7 @@ def lowered(request: HttpRequest) -> dict[str, str]:
     return {name.lower(): value for name, value in request.headers.items()}
 
 
-def answers_in_sentences(view: View) -> View:
+def handle_errors(view: View) -> View:
     """What a person did wrong, and what the file server refuses, becomes a status and one sentence."""
 
     @wraps(view)
@@ -102,16 +102,16 @@ def answers_in_sentences(view: View) -> View:
             response: HttpResponseBase = await view(request, *args, **kwargs)
             return response
         except ErrorReply as error:
-            return sentence(request, HTTP_STATUS.get(error.code, 502), error.message)
+            return error_response(request, HTTP_STATUS.get(error.code, 502), error.message)
         except Offline as error:
-            return sentence(request, 503, str(error))
+            return error_response(request, 503, str(error))
         except (ConnectionError, TimeoutError, BadReply):
-            return sentence(request, 502, "The file server broke off the connection; try again.")
+            return error_response(request, 502, "The file server broke off the connection; try again.")
         except PermissionDenied as error:
-            return sentence(request, 403, str(error))
+            return error_response(request, 403, str(error))
         except NoRoom as error:
             log.warning("%s", error)
-            return sentence(request, 507, str(error))
+            return error_response(request, 507, str(error))
 
     return answer
 
@@ -130,7 +130,7 @@ TITLES = {
 }
 
 
-def sentence(request: HttpRequest, status: int, message: str, title: str = "") -> HttpResponse:
+def error_response(request: HttpRequest, status: int, message: str, title: str = "") -> HttpResponse:
     """One sentence: a page for a browser that navigates, plain text for scripts and ``curl``."""
     if request.get_preferred_type(["text/plain", "text/html"]) == "text/html":
         title = title or TITLES.get(status, "That did not work")
@@ -141,6 +141,8 @@ def sentence(request: HttpRequest, status: int, message: str, title: str = "") -
 
 def unpacked_only(request: HttpRequest, packing: str) -> HttpResponse:
     """A file that comes packed would be kept so, and handed out to everybody without a word about it."""
-    response = sentence(request, 415, f"A file is kept as it comes: send it as it is, not as {packing}.")
+    response = error_response(
+        request, 415, f"A file is kept as it comes: send it as it is, not as {packing}."
+    )
     response["Accept-Encoding"] = "identity"  # RFC 9110, section 12.5.3
     return response

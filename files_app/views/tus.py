@@ -27,11 +27,11 @@ from files_app.views.bodies import PIECE, body_of, length_of, packing_of
 from files_app.views.relay import (
     HTTP_STATUS,
     Offline,
-    answers_in_sentences,
     connect,
-    sentence,
+    error_response,
+    handle_errors,
+    on_behalf_of,
     server_address,
-    speaking_for,
 )
 from files_app.views.temporary import kept_on_disk
 from files_app.views.tus_headers import Refused
@@ -50,13 +50,13 @@ Body = AsyncIterator[bytes]
 def _speaks_tus(methods: dict[str, Method]) -> Any:
     """A view of these methods, with the versions and the errors of tus."""
 
-    @answers_in_sentences
+    @handle_errors
     async def answer(request: HttpRequest, **names: str) -> HttpResponseBase:
         method = request.headers.get("X-HTTP-Method-Override", request.method or "")
         try:
             return await _answer(methods, method, request, **names)
         except Refused as error:
-            response = sentence(request, error.status, str(error))
+            response = error_response(request, error.status, str(error))
             for header, value in error.headers.items():
                 response[header] = value
             return response
@@ -127,7 +127,7 @@ async def _create(request: HttpRequest) -> HttpResponse:
     _require_fitting(length, size)
     given = {"metadata": request.headers["Upload-Metadata"], "exists": exists, "length": length}
     async with _checked_body(request, length) as body, await connect() as client:
-        end = await client.put(name, size, body, **given, **speaking_for(request))
+        end = await client.put(name, size, body, **given, **on_behalf_of(request))
     response = _progress(201, end, size)
     response["Location"] = reverse("upload", args=[client.upload])
     return response
@@ -176,7 +176,7 @@ async def _send_part(
     part = {"upload": state["upload"], "offset": offset, "length": length}
     part["exists"] = request.headers.get("Upload-Exists")
     try:
-        end = await client.put(state["name"], state["size"], body, **part, **speaking_for(request))
+        end = await client.put(state["name"], state["size"], body, **part, **on_behalf_of(request))
     except Incomplete:
         await _require_there(state["upload"])
         raise
@@ -221,7 +221,7 @@ async def _state_of(upload_id: str) -> Fields:
 
 async def _terminate(request: HttpRequest, upload_id: str) -> HttpResponse:
     async with await connect() as client:
-        await client.request("DELETE", upload=upload_id, **speaking_for(request))
+        await client.request("DELETE", upload=upload_id, **on_behalf_of(request))
     return HttpResponse(status=204)
 
 
@@ -288,18 +288,20 @@ def upload_form(request: HttpRequest) -> HttpResponse:
     try:
         require_own_page(request)
     except PermissionDenied as error:
-        return sentence(request, 403, str(error))
+        return error_response(request, 403, str(error))
     file = request.FILES.get("file")
     if file is None or not file.name:
-        return sentence(request, 400, "No file was chosen.")
+        return error_response(request, 400, "No file was chosen.")
     try:
         with Client(settings.SERVER_HOST, settings.SERVER_PORT, token=relay_token()) as client:
             exists = request.POST.get("exists") or "fail"
-            client.put(file.name, file, file.size or 0, exists=exists, **speaking_for(request))
+            client.put(file.name, file, file.size or 0, exists=exists, **on_behalf_of(request))
     except ErrorReply as error:
-        return sentence(request, HTTP_STATUS.get(error.code, 502), error.message)
+        return error_response(request, HTTP_STATUS.get(error.code, 502), error.message)
     except (OSError, BadReply):
-        return sentence(request, 503, f"The file server at {server_address()} cannot be reached; try again.")
+        return error_response(
+            request, 503, f"The file server at {server_address()} cannot be reached; try again."
+        )
     return redirect("index")
 
 

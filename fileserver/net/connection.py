@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from fileserver.wire.verbs import MAX_LINE_BYTES, ErrorReply, refuse_foreign
-from fileserver.workers.base import ALONE, Company
+from fileserver.workers.base import ALONE, Scheduler
 
 try:
     import fcntl
@@ -125,14 +125,14 @@ class Connection:
         sock: socket.socket,
         peer: str,
         stall_seconds: float = STALL_SECONDS,
-        company: Company = ALONE,
+        scheduler: Scheduler = ALONE,
     ) -> None:
-        """Each wait for the peer is told to ``company`` here, all else is for the owner to tell."""
+        """Each wait for the peer is told to ``scheduler`` here, all else is for the owner to tell."""
         sock.setblocking(False)
         self.sock = sock
         self.peer = peer
         self.stall_seconds = stall_seconds
-        self.company = company
+        self.scheduler = scheduler
         self.has_waited = False  # for the peer; its owner may set it back
         self._input = bytearray()
         self._over = 0  # the events that nobody waits for any more
@@ -333,9 +333,9 @@ class Connection:
 
     def wait(self, events: int, seconds: float) -> bool:
         """Wait until the socket is ready for ``events``, broken, or ended by another thread."""
-        if self.company.has_a_moment(lambda seconds: _poll_finely(self.sock, events, seconds)):
+        if self.scheduler.spin(lambda seconds: _poll_finely(self.sock, events, seconds)):
             return True
-        self.company.about_to_wait()
+        self.scheduler.before_blocking()
         self.has_waited = True
         deadline = time.monotonic() + seconds
         while not self._over & events:
@@ -403,4 +403,4 @@ class Connection:
             if not count:
                 return
             left -= count
-            self.company.about_to_wait()  # these bytes ask for nothing: whoever asks goes first
+            self.scheduler.before_blocking()  # these bytes ask for nothing: whoever asks goes first

@@ -58,7 +58,7 @@ class Handler:
     def _start(
         self, direction: Direction, ask: Fields, wake: Callable[[], None] | None = None, **facts: Any
     ) -> Transfer:
-        self._is_transferring()
+        self._begin_transfer()
         return self.service.registry.start(
             direction=direction,
             name=ask["name"],
@@ -78,15 +78,15 @@ class Handler:
             error = Stopped(reason)  # who stops a transfer ends its connection too
         outcome, word = ending_of(error)
         self.service.registry.finish(transfer, outcome, word, verified)
-        self._is_free()
+        self._end_transfer()
 
-    def _is_transferring(self) -> None:
+    def _begin_transfer(self) -> None:
         with self._lock:
             if self._stopping:
                 raise ErrorReply("shutting-down", "The server is shutting down.")
             self._transferring = True
 
-    def _is_free(self) -> None:
+    def _end_transfer(self) -> None:
         with self._lock:
             self._transferring = False
 

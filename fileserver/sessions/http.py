@@ -1,4 +1,4 @@
-"""Straight downloads: ``GET`` and ``HEAD`` of ``/get/<ticket>/<name>`` over HTTP/1.1 (RFC 9112), no more.
+"""Direct downloads: ``GET`` and ``HEAD`` of ``/get/<ticket>/<name>`` over HTTP/1.1 (RFC 9112), no more.
 
 A browser that the site has given a ticket fetches its bytes here by itself. ``authorize`` says what a ticket
 is good for. Who opens this port's address in a browser is sent to the page. Any web page can make a browser
@@ -29,13 +29,13 @@ from fileserver.wire.verbs import ErrorReply
 
 log = logging.getLogger(__name__)
 
-MOST_HEADER_LINES = 64
+MAX_HEADER_LINES = 64
 MAX_HEAD_BYTES = 32 * 1024  # all lines of a request together; each has the limit of a line besides
 
 # What follows the verb begins as no name of a file does, and no JSON.
 _HTTP = re.compile(rb"[!-~]+ (?:/|\*|[A-Za-z]+://).* HTTP/1\.[01]", re.DOTALL)
 _LINE = re.compile(rb"([!-~]+) ([!-~]+) HTTP/1\.([01])")
-_STRAIGHT = re.compile(rb"[!-~]+ /get/")
+_DIRECT = re.compile(rb"[!-~]+ /get/")
 _REQUEST = re.compile(rb"([!-~]+) /get/([!-.0-~]+)/([!-~]*) HTTP/1\.([01])")
 _FIELD_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}", re.ASCII)
@@ -100,9 +100,9 @@ def is_http(line: bytes) -> bool:
     return _HTTP.fullmatch(line) is not None
 
 
-def is_straight(line: bytes) -> bool:
+def is_direct(line: bytes) -> bool:
     """Whether a request line of HTTP asks for what this module has."""
-    return _STRAIGHT.match(line) is not None
+    return _DIRECT.match(line) is not None
 
 
 def parse_head(lines: list[bytes]) -> Request:
@@ -207,7 +207,7 @@ def _anything(line: bytes) -> None:
     """No line is foreign here: what is wrong with one is said in HTTP."""
 
 
-class StraightDownloads(Handler):
+class DirectDownloads(Handler):
     def converse_http(self, line: bytes) -> None:
         """Answer the request that begins with ``line``, and those behind it, until either side is done."""
         lines = [line]
@@ -220,10 +220,10 @@ class StraightDownloads(Handler):
         """Whether another request may follow. ``lines``: what has been read of this one."""
         try:
             # To check a ticket takes longer than most requests: after each, the others have their turns.
-            self.connection.company.about_to_wait()
+            self.connection.scheduler.before_blocking()
             self._read_head(lines)
-            self.connection.company.about_to_work()
-            if not (self.service.straight and lines and is_straight(lines[0])):
+            self.connection.scheduler.take_turn()
+            if not (self.service.direct and lines and is_direct(lines[0])):
                 raise turned_away(lines, self.service.page_url)
             request = parse_head(lines)
             return self._serve(request) and not request.closes
@@ -244,7 +244,7 @@ class StraightDownloads(Handler):
         deadline = time.monotonic() + seconds
         while line := self._next_head_line(deadline, is_first=not lines):
             lines.append(line)
-            if len(lines) > 1 + MOST_HEADER_LINES or sum(map(len, lines)) > MAX_HEAD_BYTES:
+            if len(lines) > 1 + MAX_HEADER_LINES or sum(map(len, lines)) > MAX_HEAD_BYTES:
                 raise Refused(431, "The header of the request is too large.")
 
     def _next_head_line(self, deadline: float, is_first: bool) -> bytes:
@@ -277,7 +277,7 @@ class StraightDownloads(Handler):
         if not request.name:
             self.connection.send(head_of(204, _HERE))
             return False
-        with self.service.storage.open(request.name, self.connection.company.about_to_wait) as file:
+        with self.service.storage.open(request.name, self.connection.scheduler.before_blocking) as file:
             found = _select(request, file)
             head = head_of(found.status, _headers_for(request, file, found))
             if request.method == "GET" and found.status in (200, 206):

@@ -14,8 +14,8 @@ from fileserver.context import Service
 from fileserver.events import FileDeleted, FileHashed, TransferVerified
 from fileserver.names import shown
 from fileserver.net.connection import Connection, PeerGone, Stalled
-from fileserver.sessions.http import StraightDownloads, is_http
-from fileserver.sessions.uploads import Intake
+from fileserver.sessions.http import DirectDownloads, is_http
+from fileserver.sessions.uploads import UploadVerbs
 from fileserver.storage.content import Entry, OpenFile
 from fileserver.transfers.copying import FileChanged, send
 from fileserver.transfers.registry import Stopped, Transfer
@@ -24,8 +24,8 @@ from fileserver.wire.verbs import ErrorReply, Fields
 
 log = logging.getLogger(__name__)
 
-MOST_RECEIPTS = 1000  # deliveries that a session remembers, to check a receipt against
-MOST_IN_TURN = 8  # requests that were there already, after which the others have their turns first
+MAX_RECEIPTS = 1000  # deliveries that a session remembers, to check a receipt against
+MAX_IN_TURN = 8  # requests that were there already, after which the others have their turns first
 MAX_EMPTY_LINES = 8  # in a row; a person who leans on the key is answered, a stream of them is cut off
 WATCH_LOOK = 1.0  # seconds between two looks whether a watcher is still there
 
@@ -34,7 +34,7 @@ class _Goodbye(Exception):
     """The conversation is over and everything is said."""
 
 
-class Session(Intake, StraightDownloads):
+class Session(UploadVerbs, DirectDownloads):
     def __init__(self, connection: Connection, service: Service, thread: str, host: str) -> None:
         super().__init__(connection, service, thread, host)
         self._unreceipted: tuple[Transfer, Entry | OpenFile] | None = None
@@ -80,10 +80,10 @@ class Session(Intake, StraightDownloads):
         """To the other threads. Who always has one more request gets no advantage over them from it."""
         self._streak = 0 if self.connection.has_waited else self._streak + 1
         self.connection.has_waited = False
-        if self._streak >= MOST_IN_TURN:
+        if self._streak >= MAX_IN_TURN:
             self._streak = 0
-            self.connection.company.about_to_wait()  # not for this client, but to let the others go
-        self.connection.company.about_to_work()
+            self.connection.scheduler.before_blocking()  # not for this client, but to let the others go
+        self.connection.scheduler.take_turn()
 
     def _next_request(self, silence: float) -> bytes | None:
         """The next line that is not empty. Empty ones ask for nothing, so they neither buy time nor last."""
@@ -123,7 +123,7 @@ class Session(Intake, StraightDownloads):
         except (PeerGone, Stalled, _Goodbye):
             raise
         except Exception as error:
-            self.connection.company.about_to_wait()
+            self.connection.scheduler.before_blocking()
             log.exception("%s failed", _word(line))
             refusal = ErrorReply("internal", "The server made a mistake; its log says more.")
             refusal.closes = True
@@ -133,7 +133,7 @@ class Session(Intake, StraightDownloads):
         if request.verb != "RECEIPT":
             self._abandon_unreceipted()
         if request.verb != "GET":
-            self.connection.company.about_to_wait()
+            self.connection.scheduler.before_blocking()
         right = protocol.WRITE if request.fields.get("upload") else protocol.VERBS[request.verb].right
         if right and right not in self.grant.rights:
             code = "denied" if self.grant.user else "auth-required"
@@ -172,7 +172,7 @@ class Session(Intake, StraightDownloads):
 
     def do_stat(self, ask: Fields) -> None:
         if ask["upload"] is not None:
-            state = self.service.partials.state(ask["upload"])
+            state = self.service.uploads.state(ask["upload"])
             self._reply(
                 upload=state.id,
                 name=state.name,
@@ -188,7 +188,7 @@ class Session(Intake, StraightDownloads):
 
     def do_get(self, ask: Fields) -> None:
         pace = self._allowed_pace(ask["pace"])
-        with self.service.storage.open(ask["name"], self.connection.company.about_to_wait) as file:
+        with self.service.storage.open(ask["name"], self.connection.scheduler.before_blocking) as file:
             if ask["etag"] is not None and ask["etag"] != file.etag:
                 raise ErrorReply("changed", f"{shown(file.name)} is not the same as before; start again.")
             if ask["offset"] > file.size:
@@ -265,7 +265,7 @@ class Session(Intake, StraightDownloads):
         upload = self.service.registry.cancel(ask["id"])
         if upload:
             with contextlib.suppress(ErrorReply):  # its writer was quicker
-                self.service.partials.delete(upload)
+                self.service.uploads.delete(upload)
         self._reply(id=ask["id"], state="cancelled")
 
     def do_quit(self, ask: Fields) -> None:
@@ -283,7 +283,7 @@ class Session(Intake, StraightDownloads):
 
     def _remember_delivery(self, transfer: Transfer, file: Entry | OpenFile) -> None:
         self._delivered[transfer.id] = file
-        if len(self._delivered) > MOST_RECEIPTS:
+        if len(self._delivered) > MAX_RECEIPTS:
             self._delivered.popitem(last=False)
 
     def _verify(self, delivered: Entry | OpenFile, sha256: str | None) -> bool | None:

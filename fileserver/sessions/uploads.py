@@ -5,7 +5,7 @@ from fileserver.names import composed, shown
 from fileserver.net.connection import PeerGone, Stalled, StallGuard
 from fileserver.sessions.base import Handler
 from fileserver.storage.claims import Displaced
-from fileserver.storage.uploads import State, Upload
+from fileserver.storage.uploads import UploadStatus, UploadWriter
 from fileserver.transfers.copying import receive
 from fileserver.transfers.registry import Stopped, Transfer
 from fileserver.wire import verbs as protocol
@@ -15,11 +15,11 @@ from fileserver.wire.verbs import ErrorReply, Fields
 DISCARDING_CODES = frozenset({"checksum", "no-space", "too-large"})
 
 
-class Intake(Handler):
+class UploadVerbs(Handler):
     def do_put(self, ask: Fields) -> None:
         ask = {**ask, "name": composed(ask["name"])}  # macOS hands out decomposed ones
         upload = self._open_upload(ask)
-        if isinstance(upload, State):
+        if isinstance(upload, UploadStatus):
             # It ended well, and the line broke before the client heard it: it may hear it again.
             self._reply(id=0, upload=upload.id, offset=upload.size)
             last = protocol.end(id=0, name=upload.published, size=upload.size, sha256=upload.sha256)
@@ -32,9 +32,9 @@ class Intake(Handler):
         if ask["length"] is None:
             # What is kept for those who did not hear END has no use once they have.
             self.connection.wait_acknowledged(StallGuard(self.service.limits.stall))
-            self.service.partials.forget(upload.id)
+            self.service.uploads.forget(upload.id)
 
-    def _open_upload(self, ask: Fields) -> Upload | State:
+    def _open_upload(self, ask: Fields) -> UploadWriter | UploadStatus:
         """A new upload, one to go on with, or the state of one that has ended."""
         name, size, upload_id = ask["name"], ask["size"], ask["upload"]
         most = self.service.limits.max_upload_size
@@ -42,19 +42,19 @@ class Intake(Handler):
             raise ErrorReply("too-large", f"{shown(name)} has {size} bytes; the limit is {most}.")
         if ask["etag"] is not None and ask["exists"] in ("fail", "rename"):
             raise ErrorReply("bad-request", "An etag is of the file to be replaced: exists must be replace.")
-        partials, wake = self.service.partials, self.connection.stop_reading
+        uploads, wake = self.service.uploads, self.connection.stop_reading
         if upload_id is None:
             if ask["offset"]:
                 raise ErrorReply("offset", "A new upload begins at 0.", offset=0)
             exists, etag = _decided(ask) or ("fail", None)
-            return partials.begin(name, size, exists, ask["sha256"], etag, ask["metadata"], wake)
-        state = partials.state(upload_id)
+            return uploads.begin(name, size, exists, ask["sha256"], etag, ask["metadata"], wake)
+        state = uploads.state(upload_id)
         if (name, size) != (state.name, state.size):
             message = f"The upload {upload_id} is {shown(state.name)} with {state.size} bytes."
             raise ErrorReply("bad-request", message)
-        return partials.resume(upload_id, ask["offset"], self._check_stopping, wake)
+        return uploads.resume(upload_id, ask["offset"], self._check_stopping, wake)
 
-    def _receive(self, upload: Upload, ask: Fields) -> bytes:
+    def _receive(self, upload: UploadWriter, ask: Fields) -> bytes:
         """Take the bytes of one ``PUT``; the last line of the reply."""
         rest = ask["size"] - upload.offset
         length = rest if ask["length"] is None else min(rest, ask["length"])
@@ -69,19 +69,19 @@ class Intake(Handler):
         except BaseException as error:
             self._break_off(upload, transfer, error, is_part=ask["length"] is not None)
             raise
-        self._is_free()
+        self._end_transfer()
         return protocol.end(id=transfer.id, upload=upload.id, offset=upload.offset, expires=upload.expires)
 
-    def _transfer_of(self, upload: Upload, ask: Fields) -> Transfer:
+    def _transfer_of(self, upload: UploadWriter, ask: Fields) -> Transfer:
         """One transfer for all parts of an upload, as long as they come in time."""
-        self._is_transferring()
+        self._begin_transfer()
         waiting = self.service.registry.go_on(upload.id, self.thread, self.connection.wake)
         if waiting is not None:
             return waiting
         facts = {"size": ask["size"], "offset": 0, "length": ask["size"], "pace": self.service.pace}
         return self._start("upload", ask, **facts, upload=upload.id, done=upload.offset)
 
-    def _publish(self, upload: Upload, ask: Fields, transfer: Transfer) -> bytes:
+    def _publish(self, upload: UploadWriter, ask: Fields, transfer: Transfer) -> bytes:
         if {ask["sha256"], upload.description.sha256} - {None, upload.sha256}:
             message = f"{shown(upload.name)} arrived with another hash; nothing was kept."
             raise ErrorReply("checksum", message)
@@ -98,14 +98,16 @@ class Intake(Handler):
         self._end(transfer)
         return protocol.end(id=transfer.id, name=entry.name, size=entry.size, sha256=upload.sha256)
 
-    def _break_off(self, upload: Upload, transfer: Transfer, error: BaseException, is_part: bool) -> None:
+    def _break_off(
+        self, upload: UploadWriter, transfer: Transfer, error: BaseException, is_part: bool
+    ) -> None:
         """What came is kept for a next try, unless it is wrong, unwanted or does not fit."""
         if isinstance(error, ErrorReply):
             error.closes = True  # the rest of the bytes is on its way
         # Where somebody else goes on with it, it is still one transfer.
         may_wait = isinstance(error, Displaced) or (is_part and isinstance(error, PeerGone | Stalled))
         if may_wait and not transfer.wait():
-            self._is_free()
+            self._end_transfer()
             return
         is_wrong = isinstance(error, ErrorReply) and error.code in DISCARDING_CODES
         if transfer.close() == "cancelled" or is_wrong:
@@ -113,7 +115,7 @@ class Intake(Handler):
         self._end(transfer, error)
 
     def _delete_upload(self, upload_id: str) -> str:
-        name = self.service.partials.delete(upload_id)
+        name = self.service.uploads.delete(upload_id)
         self.service.registry.cancel_upload(upload_id)
         return name
 

@@ -80,12 +80,12 @@ class Storage:
 
     # --- reading
 
-    def open(self, name: str, about_to_wait: Callable[[], None] = lambda: None) -> OpenFile:
-        """``about_to_wait`` is called before anything for which the disk is known to be waited for."""
+    def open(self, name: str, before_blocking: Callable[[], None] = lambda: None) -> OpenFile:
+        """``before_blocking`` is called before anything for which the disk is known to be waited for."""
         fd = self._open_at_once(name)
         if fd is not None:
             return self._opened(fd, name)
-        about_to_wait()
+        before_blocking()
         return self._in_either_form(name, self._open_by_waiting)
 
     def _open_by_waiting(self, name: str) -> OpenFile:

@@ -11,7 +11,7 @@ from fileserver.storage.place import Place, not_in_that_state, require_state
 from fileserver.wire.verbs import ErrorReply
 
 _FEW_NUMBERS = 4  # that are tried before the whole folder is read for the first free one
-_MOST_NUMBERS = 10_000
+_MAX_NUMBERS = 10_000
 
 
 def require_free(storage: Storage, name: str, exists: str, etag: str | None = None) -> None:
@@ -58,7 +58,7 @@ def candidates(storage: Storage, name: str, exists: str) -> Iterator[str]:
     folder, slash, last = name.rpartition("/")
     name = folder + slash + composed(last)
     yield from (storage.real_name(numbered(name, number)) for number in range(1, _FEW_NUMBERS))
-    yield from free_names(name, _names_in(storage, folder), _MOST_NUMBERS, _FEW_NUMBERS)
+    yield from free_names(name, _names_in(storage, folder), _MAX_NUMBERS, _FEW_NUMBERS)
 
 
 def _names_in(storage: Storage, folder: str) -> set[str]:

@@ -21,7 +21,7 @@ from fileserver.wire.verbs import ErrorReply
 
 log = logging.getLogger(__name__)
 
-_MOST_NAMED = 10_000  # names that the log has told to be left out
+_MAX_NAMED = 10_000  # names that the log has told to be left out
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 
 
@@ -121,7 +121,7 @@ class Listing:
         return True
 
     def _name_once(self, key: str, reason: str) -> None:
-        if key not in self._named and len(self._named) < _MOST_NAMED:
+        if key not in self._named and len(self._named) < _MAX_NAMED:
             self._named.add(key)
             log.warning("left out of listings: %s %s", shown(key.rstrip("/"), MAX_NAME_BYTES), reason)
 

@@ -68,7 +68,7 @@ class Description:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class UploadStatus:
     """Of an upload: ``offset`` bytes are here; ``published`` is its name if it is a file already."""
 
     id: str
@@ -81,7 +81,7 @@ class State:
     metadata: str | None = None
 
 
-class Partials:
+class UploadStore:
     """All uploads of one served folder. For any thread; each upload has one writer at a time."""
 
     def __init__(
@@ -109,7 +109,7 @@ class Partials:
         etag: str | None = None,
         metadata: str | None = None,
         wake: Callable[[], None] = no_wake,
-    ) -> "Upload":
+    ) -> "UploadWriter":
         """A new upload; refuses what cannot end well. ``wake`` ends its writer's wait for the next byte."""
         try:
             check_portable(name)
@@ -128,11 +128,11 @@ class Partials:
                 os.close(fd)
                 _remove(folder, *_files_of(upload_id))
                 raise
-        return Upload(self, claim, fd, description, 0, hashlib.sha256())
+        return UploadWriter(self, claim, fd, description, 0, hashlib.sha256())
 
     def resume(
         self, upload_id: str, offset: int, check: Callable[[], None], wake: Callable[[], None] = no_wake
-    ) -> "Upload | State":
+    ) -> "UploadWriter | UploadStatus":
         """Go on with an upload at ``offset``; its state if it has ended well by now.
 
         Who names the right offset takes over from another writer, which is asked to let go. Raises ``busy``
@@ -156,11 +156,11 @@ class Partials:
                 except BaseException:
                     os.close(fd)
                     raise
-                return Upload(self, claim, fd, description, offset, digest)
+                return UploadWriter(self, claim, fd, description, offset, digest)
         self._release(upload_id)
         return state
 
-    def state(self, upload_id: str) -> State:
+    def state(self, upload_id: str) -> UploadStatus:
         """How far it is. Raises ``not-found`` for what never was, was deleted, or is too old."""
         with self._folder(upload_id) as folder:
             return self._look(folder, upload_id)[1]
@@ -210,7 +210,7 @@ class Partials:
 
     # --- for uploads
 
-    def publish(self, upload: "Upload", exists: str, etag: str | None = None) -> str:
+    def publish(self, upload: "UploadWriter", exists: str, etag: str | None = None) -> str:
         """Give the partial file its name, at once and only if that may be taken; which name it got."""
         if self._claims.is_given_up(upload.id):
             raise ErrorReply("not-found", f"The upload of {shown(upload.name)} was given up.")
@@ -220,7 +220,7 @@ class Partials:
                 return name
         raise ErrorReply("exists", f"There is a file {shown(upload.name)} already.")
 
-    def _publish_as(self, upload: "Upload", name: str, exists: str, etag: str | None) -> None:
+    def _publish_as(self, upload: "UploadWriter", name: str, exists: str, etag: str | None) -> None:
         # A folder that a delete has emptied is removed between our mkdir and our rename: once more.
         for attempt in range(_RETRIES):
             try:
@@ -246,11 +246,11 @@ class Partials:
                 if error.code != "not-found" or attempt == _RETRIES - 1:
                     raise
 
-    def discard(self, upload: "Upload") -> None:
+    def discard(self, upload: "UploadWriter") -> None:
         with contextlib.suppress(ErrorReply), self._folder() as folder:
             _remove(folder, *_files_of(upload.id))
 
-    def let_go(self, upload: "Upload", digest: tuple[int, Any] | None) -> None:
+    def let_go(self, upload: "UploadWriter", digest: tuple[int, Any] | None) -> None:
         """The writer is done with it, for now or for good; ``digest`` is the hash of so many bytes."""
         self._ages.note_written(upload.id)
         with self._lock:
@@ -309,7 +309,7 @@ class Partials:
                 raise ErrorReply("not-found", f"There is no upload {upload_id}.") from None
             refuse(error, name)
 
-    def _look(self, folder: Place, upload_id: str) -> tuple[Description, State]:
+    def _look(self, folder: Place, upload_id: str) -> tuple[Description, UploadStatus]:
         # The bytes first: if they are renamed meanwhile, the description that is read then says to what.
         found = None
         with contextlib.suppress(FileNotFoundError):
@@ -321,7 +321,7 @@ class Partials:
         elif published is None:
             raise FileNotFoundError(errno.ENOENT, "no bytes", upload_id)
         expires = touched + self.keep_seconds
-        return described, State(
+        return described, UploadStatus(
             upload_id,
             described.name,
             described.size,
@@ -346,13 +346,13 @@ class Partials:
         return OpenFile(fd, upload_id).digest(check_both)
 
 
-class Upload:
+class UploadWriter:
     """An upload in the hands of its one writer. ``close`` it, whether it was published, discarded or kept."""
 
     def __init__(
-        self, partials: Partials, claim: Claim, fd: int, description: Description, offset: int, digest: Any
+        self, uploads: UploadStore, claim: Claim, fd: int, description: Description, offset: int, digest: Any
     ) -> None:
-        self._partials = partials
+        self._uploads = uploads
         self._claim = claim
         self.id = claim.upload_id
         self._fd = fd
@@ -370,7 +370,7 @@ class Upload:
     @property
     def expires(self) -> float:
         """Unix seconds until which it can be gone on with, if nothing more comes."""
-        return time.time() + self._partials.keep_seconds
+        return time.time() + self._uploads.keep_seconds
 
     @property
     def sha256(self) -> str:
@@ -398,7 +398,7 @@ class Upload:
 
     def settle(self) -> None:
         """From here on nobody takes over. Raises ``Displaced`` if somebody has asked before."""
-        self._partials._claims.settle(self._claim)
+        self._uploads._claims.settle(self._claim)
 
     def publish(self, exists: str, etag: str | None = None) -> Entry:
         """Make it a file. Raises ``exists`` if the name is taken by now, and ``changed`` if the file to be
@@ -410,11 +410,11 @@ class Upload:
                 self._close_file()  # no open file is renamed there
         except OSError as error:
             refuse(error, self.name)
-        name = self._partials.publish(self, exists, etag)
+        name = self._uploads.publish(self, exists, etag)
         entry = entry_of(name, self._renamed(found))
         self._close_file()
         self._is_over = True
-        self._partials._storage.remember_hash(entry.name, entry.etag, self.sha256)
+        self._uploads._storage.remember_hash(entry.name, entry.etag, self.sha256)
         return entry
 
     def _renamed(self, before: os.stat_result) -> os.stat_result:
@@ -428,14 +428,14 @@ class Upload:
     def discard(self) -> None:
         self._close_file()
         self._is_over = True
-        self._partials.discard(self)
+        self._uploads.discard(self)
 
     def close(self) -> None:
         """Let the next writer have it. What has come is kept."""
         self._close_file()
         # After a failed write the hash is of other bytes than the file's.
         is_of_use = self._hashed == self.offset and not self._is_over
-        self._partials.let_go(self, (self._hashed, self._hash) if is_of_use else None)
+        self._uploads.let_go(self, (self._hashed, self._hash) if is_of_use else None)
 
     def _close_file(self) -> None:
         if self._fd >= 0:

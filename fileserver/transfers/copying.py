@@ -14,7 +14,7 @@ from fileserver.events import Outcome
 from fileserver.net.connection import Connection, PeerGone, Stalled, StallGuard
 from fileserver.pacing import Schedule
 from fileserver.storage.content import OpenFile
-from fileserver.storage.uploads import Upload
+from fileserver.storage.uploads import UploadWriter
 from fileserver.transfers.registry import Stopped, Transfer
 from fileserver.wire.verbs import ErrorReply
 
@@ -52,7 +52,7 @@ def send(
         connection.send(header + content + (b"" if changed else seal), guard, transfer.check)
         transfer.advance(len(content))
     else:
-        connection.company.about_to_wait()
+        connection.scheduler.before_blocking()
         connection.send(header, guard, transfer.check)
         if transfer.pace is None:
             _send_unpaced(connection, file, transfer, guard, stop - held)
@@ -73,7 +73,7 @@ def _read_small(connection: Connection, file: OpenFile, offset: int, size: int) 
     data = file.read_at_once(offset, size)
     if data is not None:
         return data
-    connection.company.about_to_wait()
+    connection.scheduler.before_blocking()
     return _read(file, offset, size)
 
 
@@ -136,7 +136,7 @@ def _send_paced(
             transfer.advance(count)
 
 
-def receive(connection: Connection, upload: Upload, transfer: Transfer, length: int) -> None:
+def receive(connection: Connection, upload: UploadWriter, transfer: Transfer, length: int) -> None:
     """Write the next ``length`` bytes to ``upload``.
 
     Raises ``ErrorReply`` when the disk refuses, ``Displaced`` when somebody else goes on with the upload,

@@ -1,6 +1,6 @@
 """Which bytes of a file an HTTP request asks for: conditions (RFC 9110, section 13) and ranges (section 14).
 
-For the straight downloads of the server and for the relayed ones of the site: one rule, two callers.
+For the direct downloads of the server and for the relayed ones of the site: one rule, two callers.
 """
 
 import math

@@ -8,8 +8,9 @@ if another is there to take it. Two rules keep that rare:
   and answers it. A follower leads in its place before it waits for that client, or for the disk, and after
   a few requests in any case (``session``). A client has a moment first: most that are near say their next
   word, or goodbye, in less time than it takes to hand the lead on.
-- *Turns*. A thread that has something short to do does it in its turn, while the others that have something
-  to do sleep. Who has slept for 50 ms goes ahead, so a turn that is never given is no more than a delay.
+- *Turns* (``FairLock``). A thread that has something short to do does it in its turn, while the others that
+  have something to do sleep. Who has slept for 50 ms goes ahead, so a turn that is never given is no more
+  than a delay.
 """
 
 import logging
@@ -17,7 +18,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from fileserver.workers.base import Company
+from fileserver.workers.base import Scheduler
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ LEFT_OUT = 8  # waits that get no moment after two in vain: clients that are far
 SPARE = "SpareThread"  # the name of a thread while it has no client
 
 
-class Turns:
+class FairLock:
     """For any thread. Only a matter of speed: nothing may rely on being alone. Who comes first is first."""
 
     def __init__(self) -> None:
@@ -61,7 +62,7 @@ class Turns:
                 gate.release()
 
 
-class Crew(Company):
+class LeaderFollowers(Scheduler):
     """``serve_next`` waits for a client and serves it, or returns False because none will come any more.
 
     After ``close`` no thread is left, and none starts.
@@ -69,7 +70,7 @@ class Crew(Company):
 
     def __init__(self, serve_next: Callable[[], bool]) -> None:
         self._serve_next = serve_next
-        self._turns = Turns()
+        self._turns = FairLock()
         self._lead = threading.Lock()  # held as long as somebody leads
         self._leader = 0  # its thread
         self._lock = threading.Lock()
@@ -80,9 +81,9 @@ class Crew(Company):
         self._closed = False
 
     def start(self) -> None:
-        self.secure_follower()
+        self.ensure_spare()
 
-    def secure_follower(self) -> None:
+    def ensure_spare(self) -> None:
         """Have somebody who can lead next. Raises ``RuntimeError`` when there is no thread to be had.
 
         The leader calls it before it serves: afterwards it can always let a follower lead.
@@ -95,14 +96,14 @@ class Crew(Company):
             self._all.add(thread)
             self._followers += 1
 
-    def about_to_work(self) -> None:
+    def take_turn(self) -> None:
         self._turns.take()
 
-    def about_to_wait(self) -> None:
+    def before_blocking(self) -> None:
         self._turns.give()
         self._hand_on()
 
-    def has_a_moment(self, is_ready: Callable[[float], bool]) -> bool:
+    def spin(self, is_ready: Callable[[float], bool]) -> bool:
         if self._leader != threading.get_ident():
             return False
         if self._left_out:
@@ -144,7 +145,7 @@ class Crew(Company):
                     if not self._serve_next():
                         self._closed = True
                 except Exception:  # of one client, which must not leave the others without a leader
-                    self.about_to_wait()
+                    self.before_blocking()
                     log.exception("a client could not be served")
                 self._turns.give()
                 threading.current_thread().name = SPARE

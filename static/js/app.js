@@ -8,7 +8,7 @@ import { Live } from "./live.js";
 import { cancelTransfer } from "./site.js";
 import { AWAY } from "./state.js";
 import { Status } from "./status.js";
-import { wireStraight } from "./straight.js";
+import { wireDirect } from "./direct.js";
 import { takenNames } from "./taken.js";
 import { localise } from "./times.js";
 import { Transfers } from "./transfers.js";
@@ -25,7 +25,7 @@ function frontPage() {
   const uploads = new Uploads(takenNames(), refreshFiles);
   wireDropzone((files) => uploads.add(files));
   wireInterrupted();
-  const findStraight = wireStraight();
+  const findDirect = wireDirect();
   wireFiles({ refresh: refreshFiles, uploading: () => uploads.active });
 
   let again = Infinity; // when the recent transfers are to be asked for once more
@@ -46,7 +46,7 @@ function frontPage() {
     refreshFiles();
     refreshRecent();
     uploads.hurry();
-    findStraight();
+    findDirect();
   }
   return (state, message, isBack) => {
     transfers.show(state, message);

@@ -3,7 +3,7 @@
 import { announce } from "./announce.js";
 import { ask, closeOnBackdrop } from "./dialogs.js";
 import { deleteFile } from "./site.js";
-import { lead } from "./straight.js";
+import { lead } from "./direct.js";
 
 export function wireFiles({ refresh, uploading }) {
   const files = document.getElementById("files");

@@ -143,7 +143,7 @@ def serving(folder: Path, limits: Limits | None = None, pace: Pace | None = None
             authorize=authorize,
             limits=limits,
             pace=pace,
-            straight=settings.STRAIGHT_DOWNLOADS,
+            direct=settings.DIRECT_DOWNLOADS,
         ) as server,
         recording(recorder, storage, server),
         listening(server),

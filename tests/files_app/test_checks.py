@@ -68,7 +68,7 @@ def test_the_system_check_is_critical_and_says_what_to_set(apart: Path, settings
     [
         ("", True),
         ("https://files.example.org", True),
-        ("http://10.0.0.1:8080/straight/", True),
+        ("http://10.0.0.1:8080/direct/", True),
         ("files.example.org", False),
         ("ftp://files.example.org", False),
         ("https://", False),

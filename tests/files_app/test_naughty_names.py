@@ -166,9 +166,9 @@ def test_a_decomposed_name_is_kept_composed_and_found_by_either(
     assert run(ask("GET", url)).body == b"content"
     assert run(ask("HEAD", url)).headers["content-length"] == "7"
     assert run(ask("GET", url, headers={"range": "bytes=3-"})).body == b"tent"
-    straight = urlsplit(run(ask("GET", url + "?straight=1")).headers["location"])
+    direct = urlsplit(run(ask("GET", url + "?direct=1")).headers["location"])
     with served.peer() as peer:
-        peer.send(f"GET {straight.path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        peer.send(f"GET {direct.path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         assert peer.rest().endswith(b"\r\n\r\ncontent")
     names = {event.name for event in served.events if isinstance(event, TransferStarted)}
     assert names == {NFC}  # the history, too, has one name for it

@@ -12,13 +12,13 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from files_app.access.policy import authorize, require_loopback
-from files_app.database import sentences
+from files_app.database import database_errors_for_people
 from files_app.history.catalogue import Catalogue
 from files_app.history.recorder import Recorder
 from files_app.hosting.console import Console, log
 from files_app.hosting.lifeline import ends_with_supervisor
 from files_app.hosting.process import prepare_for
-from files_app.hosting.queued import Aside
+from files_app.hosting.queued import QueuedObserver
 from files_app.models import Transfer
 from files_app.terminal.options import (
     non_negative,
@@ -94,7 +94,7 @@ def pace_of(options: dict[str, Any]) -> Pace | None:
 @contextlib.contextmanager
 def running(options: dict[str, Any], on_hurry: Callable[[Callable[[], None]], None]) -> Iterator[FileServer]:
     """The file server with its history and its catalogue; in the end everything is stopped and written."""
-    recorder, console = Recorder(), Aside(Console(), "Console")
+    recorder, console = Recorder(), QueuedObserver(Console(), "Console")
 
     def observe(event: Event) -> None:
         recorder(event)
@@ -121,7 +121,7 @@ def running(options: dict[str, Any], on_hurry: Callable[[Callable[[], None]], No
             authorize=authorize,
             limits=limits,
             pace=pace_of(options),
-            straight=settings.STRAIGHT_DOWNLOADS,
+            direct=settings.DIRECT_DOWNLOADS,
             page_url=page_url(),
         )
         try:
@@ -138,7 +138,7 @@ def running(options: dict[str, Any], on_hurry: Callable[[Callable[[], None]], No
 @contextlib.contextmanager
 def recording(recorder: Recorder, storage: Storage, server: FileServer) -> Iterator[None]:
     catalogue = Catalogue(storage, recorder, server.registry.files_changed)  # listens to what is recovered
-    with sentences():
+    with database_errors_for_people():
         recorder.recover()
         interrupted = Transfer.objects.close_interrupted()
         recorder.register()

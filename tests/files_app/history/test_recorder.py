@@ -23,7 +23,7 @@ from files_app.models import File, ServerRun, Transfer
 from files_app.models.transfers import Record
 from fileserver import events
 from fileserver.context import Limits
-from fileserver.storage.uploads import Upload
+from fileserver.storage.uploads import UploadWriter
 from fileserver.wire.verbs import ErrorReply
 from tests.files_app.conftest import Served, serving, settle
 from tests.servers import numbered_bytes, sha256, wait_until
@@ -184,10 +184,10 @@ class TestTcp:
         assert (row.outcome, row.error, row.file) == ("failed", "checksum", None)
 
     def test_a_full_disk_makes_one_failed_row(self, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-        def refuse(self: Upload, data: memoryview) -> None:
+        def refuse(self: UploadWriter, data: memoryview) -> None:
             raise ErrorReply("no-space", "The disk is full.")
 
-        monkeypatch.setattr(Upload, "write", refuse)
+        monkeypatch.setattr(UploadWriter, "write", refuse)
         with served.peer() as peer:
             upload = peer.ask("PUT", name="x.txt", size=5)
             peer.send(b"hello")

@@ -176,7 +176,7 @@ class TestLongLock:
     def test_memory_is_bounded_and_all_is_written_as_soon_as_that_works(
         self, impatient: None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(recorder_module, "MOST_IN_MEMORY", 10)
+        monkeypatch.setattr(recorder_module, "MAX_IN_MEMORY", 10)
         caplog.set_level(logging.INFO, "files_app")
         recorder = Recorder()
         recorder.start()
@@ -279,7 +279,7 @@ class TestRecovery:
         assert sorted(Transfer.objects.values_list("thread", flat=True)) == ["T-0", "T-4"]
         assert "line 2 of" in caplog.text
         assert "line 4 of" in caplog.text
-        assert "left out of the history: Whole(id=2" in caplog.text
+        assert "left out of the history: FinishedRow(id=2" in caplog.text
         assert not spill_path().exists()
 
     def test_what_is_known_of_files_is_put_aside_too(self, folder: Path) -> None:

@@ -106,7 +106,7 @@ def test_a_transfer_whose_beginning_was_not_told_still_has_its_end_told(
 
 
 def test_labels_of_transfers_whose_end_is_never_told_do_not_gather(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console_module, "MOST_LABELS", 3)
+    monkeypatch.setattr(console_module, "MAX_LABELS", 3)
     console = Console()
     for number in range(10):
         console(STARTED._replace(id=number))

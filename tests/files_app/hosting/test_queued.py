@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from files_app.hosting import queued as module
-from files_app.hosting.queued import Aside
+from files_app.hosting.queued import QueuedObserver
 from fileserver.events import ClientRefused, Event
 from tests.servers import wait_until
 
@@ -17,7 +17,7 @@ def event(number: int) -> Event:
 
 def test_everything_is_told_in_order_by_the_end() -> None:
     told: list[Event] = []
-    with Aside(told.append, "Teller") as aside:
+    with QueuedObserver(told.append, "Teller") as aside:
         for number in range(400):
             aside(event(number))
     assert told == [event(number) for number in range(400)]
@@ -26,7 +26,7 @@ def test_everything_is_told_in_order_by_the_end() -> None:
 def test_more_than_anybody_reads_is_counted_and_not_told(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "MOST", 3)
+    monkeypatch.setattr(module, "MAX_WAITING", 3)
     told: list[Event] = []
     busy, go_on = threading.Event(), threading.Event()
 
@@ -36,7 +36,7 @@ def test_more_than_anybody_reads_is_counted_and_not_told(
         go_on.wait(10)
 
     caplog.set_level(logging.INFO, module.__name__)
-    with Aside(observe, "Teller") as aside:
+    with QueuedObserver(observe, "Teller") as aside:
         aside(event(0))
         assert busy.wait(10)
         for number in range(1, 10):
@@ -48,7 +48,7 @@ def test_more_than_anybody_reads_is_counted_and_not_told(
 
 def test_after_much_there_is_a_longer_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     rests: list[float] = []
-    aside = Aside(lambda event: None, "Teller")
+    aside = QueuedObserver(lambda event: None, "Teller")
     aside._ending.wait = rests.append  # type: ignore[assignment, method-assign]
     for number in range(250):
         aside(event(number))
@@ -65,7 +65,7 @@ def test_it_is_told_without_waiting_for_the_end_in_the_thread_of_that_name() -> 
         names.append(threading.current_thread().name)
         told.release()
 
-    with Aside(observe, "Teller") as aside:
+    with QueuedObserver(observe, "Teller") as aside:
         for number in range(3):
             aside(event(number))
             assert told.acquire(timeout=5)
@@ -74,7 +74,7 @@ def test_it_is_told_without_waiting_for_the_end_in_the_thread_of_that_name() -> 
 
 def test_who_tells_does_not_wait_for_the_observer() -> None:
     go_on = threading.Event()
-    with Aside(lambda event: go_on.wait(10) and None, "Teller") as aside:
+    with QueuedObserver(lambda event: go_on.wait(10) and None, "Teller") as aside:
         for number in range(10):
             aside(event(number))
         go_on.set()
@@ -88,7 +88,7 @@ def test_an_observer_that_fails_hears_the_next_event(caplog: pytest.LogCaptureFi
             raise ValueError("not this one")
         told.append(what)
 
-    with caplog.at_level(logging.ERROR), Aside(observe, "Teller") as aside:
+    with caplog.at_level(logging.ERROR), QueuedObserver(observe, "Teller") as aside:
         for number in range(3):
             aside(event(number))
     assert told == [event(0), event(2)]

@@ -14,7 +14,7 @@ from files_app.terminal import send as send_module
 from files_app.terminal.send import Send, SendError
 from fileserver.client.blocking import Client, Readable
 from fileserver.events import TransferFinished, TransferStarted
-from fileserver.storage.uploads import Partials
+from fileserver.storage.uploads import UploadStore
 from fileserver.wire.verbs import ErrorReply, Fields
 from tests.files_app.conftest import Served, serving
 from tests.lossy import lossy_proxy, random_cuts
@@ -203,14 +203,14 @@ def test_while_the_server_does_not_know_of_the_break_it_is_asked_again(
 ) -> None:
     send = sending(served, source, 1000)
     refusals = iter([ErrorReply("busy", "Somebody."), ErrorReply("offset", "Not yet.", offset=3), None])
-    resume = Partials.resume
+    resume = UploadStore.resume
 
-    def not_yet(self: Partials, *args: Any) -> Any:
+    def not_yet(self: UploadStore, *args: Any) -> Any:
         if error := next(refusals):
             raise error
         return resume(self, *args)
 
-    monkeypatch.setattr(Partials, "resume", not_yet)
+    monkeypatch.setattr(UploadStore, "resume", not_yet)
     assert send.run(nothing) == "big.iso"
     assert (served.folder / "big.iso").read_bytes() == DATA
 
@@ -304,7 +304,7 @@ class TestTheNextRun:
         self, served: Served, source: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(
-            Partials, "forget", lambda self, upload: None
+            UploadStore, "forget", lambda self, upload: None
         )  # as if END had not been acknowledged
         served.put("big.iso", b"other")
         send = sending(served, source, len(DATA), exists="rename")
@@ -422,7 +422,7 @@ class TestGivenUp:
             tries.append(1)
             raise ErrorReply(code, "No.")
 
-        monkeypatch.setattr(Partials, "begin", refuse)
+        monkeypatch.setattr(UploadStore, "begin", refuse)
         with pytest.raises(ErrorReply):
             sending(served, source).run(nothing)
         assert len(tries) == 1

@@ -42,7 +42,7 @@ NOT_KEPT = [
     ("GET", "/files/a.txt", 416, {"headers": {"range": "bytes=99-"}}),
     ("GET", "/files/a.txt", 304, {"headers": {"if-none-match": "*"}}),
     ("GET", "/files/a.txt", 412, {"headers": {"if-match": '"x"'}}),
-    ("GET", "/files/a.txt?straight=1", 302, {}),  # with a ticket
+    ("GET", "/files/a.txt?direct=1", 302, {}),  # with a ticket
     ("GET", "/files/nothing", 404, {}),
     ("GET", "/files/nothing", 404, {"headers": NAVIGATION}),
     ("PUT", "/files/new.txt", 201, {"headers": OWN_PAGE, "body": b"x"}),

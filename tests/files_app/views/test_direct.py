@@ -1,4 +1,4 @@
-"""When the site sends a browser straight to the file server, and when it relays."""
+"""When the site sends a browser directly to the file server, and when it relays."""
 
 import re
 import socket
@@ -37,14 +37,14 @@ def offline(settings: Any) -> Iterator[None]:
 
 
 def ticket_of(url: str, host: str = "127.0.0.1") -> tuple[str, Ticket | None]:
-    """The name in a straight URL, and what its ticket is good for."""
+    """The name in a direct URL, and what its ticket is good for."""
     _, word, text, name = urlsplit(url).path.split("/", 3)
     assert word == "get"
     return unquote(name), tickets.read(text, host)
 
 
-def straight(served: Served, url: str) -> tuple[bytes, bytes]:
-    """Head and body of what the file server answers at a straight URL."""
+def direct(served: Served, url: str) -> tuple[bytes, bytes]:
+    """Head and body of what the file server answers at a direct URL."""
     parts = urlsplit(url)
     with Peer(served.server.address) as peer:
         peer.send(f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode())
@@ -77,14 +77,14 @@ class TestRedirect:
     def test_a_link_that_asks_for_it_leads_to_the_bytes_themselves(self, served: Served) -> None:
         data = numbered_bytes(1_000_000)
         served.put("week 3/ü #1?.bin", data)
-        answer = fetch("GET", "/files/" + quote("week 3/ü #1?.bin") + "?straight=1")
+        answer = fetch("GET", "/files/" + quote("week 3/ü #1?.bin") + "?direct=1")
         assert (answer.status, answer.body) == (302, b"")
         assert answer.headers["cache-control"] == "no-store"
         url = answer.headers["location"]
         assert url.startswith(f"http://localhost:{served.port}/get/")
         assert ticket_of(url) == ("week 3/ü #1?.bin", Ticket("week 3/ü #1?.bin"))
         assert served.events.of(TransferStarted) == []
-        head, body = straight(served, url)
+        head, body = direct(served, url)
         assert head.startswith(b"HTTP/1.1 200 OK\r\n")
         assert body == data
         (started,) = served.events.of(TransferStarted)
@@ -94,7 +94,7 @@ class TestRedirect:
         assert row.client.startswith("127.0.0.1:")
         assert Transfer.objects.count() == 1
 
-    @pytest.mark.parametrize("query", ["", "?straight=", "?straight=0", "?straight=yes", "?pace=slow-motion"])
+    @pytest.mark.parametrize("query", ["", "?direct=", "?direct=0", "?direct=yes", "?pace=slow-motion"])
     def test_who_does_not_ask_for_it_is_relayed(self, served: Served, query: str) -> None:
         served.put("a.txt", b"hello")
         answer = fetch("GET", f"/files/a.txt{query}")
@@ -102,15 +102,15 @@ class TestRedirect:
 
     def test_slow_motion_is_in_the_ticket(self, served: Served) -> None:
         served.put("a.txt", b"x")
-        answer = fetch("GET", "/files/a.txt?pace=slow-motion&straight=1")
+        answer = fetch("GET", "/files/a.txt?pace=slow-motion&direct=1")
         assert ticket_of(answer.headers["location"])[1] == Ticket("a.txt", SLOW_MOTION)
-        assert straight(served, answer.headers["location"])[1] == b"x"
+        assert direct(served, answer.headers["location"])[1] == b"x"
         (started,) = served.events.of(TransferStarted)
         assert started.pace == str(SLOW_MOTION)
 
     def test_the_ticket_is_for_the_browser_that_asked(self, served: Served) -> None:
         served.put("a.txt", b"x")
-        url = fetch("GET", "/files/a.txt?straight=1", client=("::1", 5)).headers["location"]
+        url = fetch("GET", "/files/a.txt?direct=1", client=("::1", 5)).headers["location"]
         assert ticket_of(url, "127.0.0.1")[1] == Ticket("a.txt")
         assert ticket_of(url, "192.168.0.7")[1] is None
 
@@ -120,33 +120,33 @@ class TestRedirect:
     def test_what_cannot_be_had_is_said_by_the_site_itself(
         self, served: Served, name: str, status: int
     ) -> None:
-        answer = fetch("GET", f"/files/{name}?straight=1", headers=PAGE)
+        answer = fetch("GET", f"/files/{name}?direct=1", headers=PAGE)
         assert answer.status == status
         assert "<!doctype html>" in answer.text
 
     def test_an_unknown_pace_is_refused_first(self, served: Served) -> None:
-        assert fetch("GET", "/files/a?pace=fast&straight=1").status == 400
+        assert fetch("GET", "/files/a?pace=fast&direct=1").status == 400
 
     def test_with_the_file_server_down_the_site_says_so(self, offline: None) -> None:
-        answer = fetch("GET", "/files/a.txt?straight=1", headers=PAGE)
+        answer = fetch("GET", "/files/a.txt?direct=1", headers=PAGE)
         assert answer.status == 503
         assert "runfileserver" in answer.text
 
     def test_head_is_answered_by_the_site(self, served: Served) -> None:
         served.put("a.txt", b"hello")
-        answer = fetch("HEAD", "/files/a.txt?straight=1")
+        answer = fetch("HEAD", "/files/a.txt?direct=1")
         assert (answer.status, answer.headers["content-length"]) == (200, "5")
 
     def test_it_costs_one_connection_to_the_file_server(self, served: Served) -> None:
         served.put("a.txt", b"hello")
-        fetch("GET", "/files/a.txt?straight=1")
+        fetch("GET", "/files/a.txt?direct=1")
         assert len(served.events.of(ClientConnected)) == 1
 
     @pytest.mark.parametrize("name", ["a" * 255, "🎉" * 60 + "/" + "🎉" * 60, "é" * 127])
     def test_long_names_come_whole(self, served: Served, name: str) -> None:
         served.put(name, b"deep")
-        url = fetch("GET", f"/files/{quote(name)}?straight=1").headers["location"]
-        assert straight(served, url)[1] == b"deep"
+        url = fetch("GET", f"/files/{quote(name)}?direct=1").headers["location"]
+        assert direct(served, url)[1] == b"deep"
 
 
 class TestRules:
@@ -155,7 +155,7 @@ class TestRules:
     def base(self, served: Served, **kwargs: Any) -> str | None:
         """How the URL begins that a browser is sent to; ``None`` if its download is relayed."""
         served.put("a.txt", b"hello")
-        answer = fetch("GET", "/files/a.txt?straight=1", **kwargs)
+        answer = fetch("GET", "/files/a.txt?direct=1", **kwargs)
         page = fetch("GET", "/", headers=PAGE, **kwargs)
         if answer.status == 200:
             assert answer.body == b"hello"
@@ -185,7 +185,7 @@ class TestRules:
         assert self.base(served, scheme="https") is None
 
     @pytest.mark.parametrize(
-        "url", ["https://files.example.org", "https://files.example.org:444/straight/", "http://10.0.0.1:80/"]
+        "url", ["https://files.example.org", "https://files.example.org:444/direct/", "http://10.0.0.1:80/"]
     )
     def test_a_public_url_goes_before_the_host(self, served: Served, settings: Any, url: str) -> None:
         settings.SERVER_PUBLIC_URL = url
@@ -200,16 +200,16 @@ class TestRules:
         assert self.base(served, scheme="https") is None
 
     def test_it_can_be_turned_off(self, served: Served, settings: Any) -> None:
-        settings.STRAIGHT_DOWNLOADS = False
+        settings.DIRECT_DOWNLOADS = False
         assert self.base(served) is None
 
 
 def test_turned_off_the_port_has_no_downloads(folder: Any, settings: Any) -> None:
     url = "/get/" + tickets.make("", "127.0.0.1") + "/"
     for on in (True, False):
-        settings.STRAIGHT_DOWNLOADS = on
+        settings.DIRECT_DOWNLOADS = on
         with serving(folder) as served:
-            head, _ = straight(served, url)
+            head, _ = direct(served, url)
         assert head.startswith(b"HTTP/1.1 204 " if on else b"HTTP/1.1 404 ")
 
 
@@ -221,7 +221,7 @@ class TestProbe:
     def test_the_page_has_a_url_that_shows_whether_the_port_is_reached(self, served: Served) -> None:
         url = probe_of(fetch("GET", "/", headers=PAGE))
         assert ticket_of(url) == ("", Ticket(""))
-        head, body = straight(served, url)
+        head, body = direct(served, url)
         assert head.startswith(b"HTTP/1.1 204 ")
         assert body == b""
         assert served.events.of(TransferStarted) == []
@@ -257,11 +257,11 @@ def test_site_and_file_server_give_every_name_the_same_disposition() -> None:
         assert ours == content_disposition_header(True, last_part)
 
 
-def test_relayed_or_straight_a_file_comes_with_the_same_headers(served: Served) -> None:
+def test_relayed_or_direct_a_file_comes_with_the_same_headers(served: Served) -> None:
     served.put('say "ü".html', b"<script>")
     relayed = fetch("GET", "/files/" + quote('say "ü".html')).headers
-    url = fetch("GET", "/files/" + quote('say "ü".html') + "?straight=1").headers["location"]
-    lines = straight(served, url)[0].decode().split("\r\n")[1:]
+    url = fetch("GET", "/files/" + quote('say "ü".html') + "?direct=1").headers["location"]
+    lines = direct(served, url)[0].decode().split("\r\n")[1:]
     own = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
     ours = (
         *("content-type", "content-disposition", "content-security-policy", "x-content-type-options"),

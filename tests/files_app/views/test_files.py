@@ -380,7 +380,7 @@ class TestOneState:
         answer = get(range="bytes=0-")
         assert answer.status == 503
         assert answer.text == f"'{NAME}' changes again and again; try again later.\n"
-        assert len(stats) == downloads.MOST_LOOKS
+        assert len(stats) == downloads.MAX_LOOKS
         assert moved_nothing(served)
 
     def test_a_file_that_is_deleted_in_between_is_404(

@@ -22,7 +22,7 @@ from files_app.views import pages as views
 from fileserver.context import Limits
 from fileserver.events import TransferFinished, TransferStarted
 from fileserver.storage.folder import Storage
-from fileserver.storage.uploads import Upload
+from fileserver.storage.uploads import UploadWriter
 from fileserver.wire import verbs as protocol
 from fileserver.wire.verbs import ErrorReply
 from tests.files_app.conftest import Served, serving
@@ -382,10 +382,10 @@ class TestUpload:
     def test_a_disk_that_fills_up_meanwhile_is_507(
         self, served: Served, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def refuse(self: Upload, data: memoryview) -> None:
+        def refuse(self: UploadWriter, data: memoryview) -> None:
             raise ErrorReply("no-space", "The disk is full: 'a.txt' does not fit.")
 
-        monkeypatch.setattr(Upload, "write", refuse)
+        monkeypatch.setattr(UploadWriter, "write", refuse)
         answer = fetch("PUT", "/files/a.txt", body=b"hello")
         assert (answer.status, answer.text) == (507, "The disk is full: 'a.txt' does not fit.\n")
         failed = row(served)

@@ -11,9 +11,9 @@ from files_app.views.relay import (
     TITLES,
     Offline,
     connect,
-    sentence,
+    error_response,
+    on_behalf_of,
     server_address,
-    speaking_for,
 )
 from fileserver.wire.verbs import ErrorReply
 from tests.files_app.conftest import Served
@@ -75,15 +75,15 @@ def test_a_browser_is_named_by_its_address(address: str, port: int | None, clien
     request = RequestFactory().get("/", REMOTE_ADDR=address)
     if port is not None:
         request.META["REMOTE_PORT"] = port
-    assert speaking_for(request) == {"client": client, "via": "web"}
+    assert on_behalf_of(request) == {"client": client, "via": "web"}
 
 
 @pytest.mark.parametrize("status", [*TITLES, 502])
 def test_a_sentence_is_a_page_for_who_navigates_and_text_for_everybody_else(status: int) -> None:
     factory = RequestFactory()
-    page = sentence(factory.get("/", HTTP_ACCEPT="text/html"), status, "A <b>sentence</b>.")
-    text = sentence(factory.get("/", HTTP_ACCEPT="*/*"), status, "A <b>sentence</b>.")
-    form = sentence(factory.post("/", HTTP_ACCEPT="text/html"), status, "A <b>sentence</b>.")
+    page = error_response(factory.get("/", HTTP_ACCEPT="text/html"), status, "A <b>sentence</b>.")
+    text = error_response(factory.get("/", HTTP_ACCEPT="*/*"), status, "A <b>sentence</b>.")
+    form = error_response(factory.post("/", HTTP_ACCEPT="text/html"), status, "A <b>sentence</b>.")
     assert (page.status_code, text.status_code, form.status_code) == (status, status, status)
     assert "A &lt;b&gt;sentence&lt;/b&gt;." in form.content.decode()
     assert "A &lt;b&gt;sentence&lt;/b&gt;." in page.content.decode()
@@ -117,5 +117,5 @@ def test_a_refused_request_is_an_error_with_its_code(served: Served) -> None:
     ],
 )
 def test_a_refusal_is_a_page_for_whoever_would_rather_have_one(accept: str, is_page: bool) -> None:
-    answer = sentence(RequestFactory().get("/", headers={"accept": accept}), 404, "It is not there.")
+    answer = error_response(RequestFactory().get("/", headers={"accept": accept}), 404, "It is not there.")
     assert answer.headers["content-type"].startswith("text/html") == is_page

@@ -156,7 +156,7 @@ def test_an_upload_goes_on_after_a_break(running: Running, tmp_path: Path) -> No
         upload = client.request("PUT", name="a", size=len(data))["upload"]
         with pytest.raises(Incomplete):
             client.send_body(io.BytesIO(data[:400_000]), len(data))
-    wait_until(lambda: not running.server._partials._claims)
+    wait_until(lambda: not running.server._uploads._claims)
     with Client(*running.address) as client:
         offset = client.request("STAT", upload=upload)["offset"]
         assert offset == 400_000

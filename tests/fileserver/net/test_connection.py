@@ -14,7 +14,7 @@ import pytest
 from fileserver.net import connection as module
 from fileserver.net.connection import Connection, PeerGone, Stalled, StallGuard
 from fileserver.wire.verbs import ErrorReply, ForeignProtocol
-from fileserver.workers.base import Company
+from fileserver.workers.base import Scheduler
 from tests.servers import wait_until
 
 Pair = tuple[Connection, socket.socket]
@@ -481,17 +481,17 @@ def test_a_close_lingers_for_a_moment_only_though_there_is_always_one_more_byte(
 # --- the threads beside it
 
 
-class Gossip(Company):
+class Gossip(Scheduler):
     """Is told what a connection tells, and gives each wait a moment."""
 
     def __init__(self, moment: float) -> None:
         self.heard: list[str] = []
         self.moment = moment
 
-    def about_to_wait(self) -> None:
+    def before_blocking(self) -> None:
         self.heard.append("waits")
 
-    def has_a_moment(self, is_ready: Callable[[float], bool]) -> bool:
+    def spin(self, is_ready: Callable[[float], bool]) -> bool:
         self.heard.append("in time" if is_ready(self.moment) else "too late")
         return self.heard[-1] == "in time"
 
@@ -502,7 +502,7 @@ class Gossip(Company):
 
 def test_what_comes_within_the_moment_is_not_waited_for(pair: Pair) -> None:
     (connection, peer), gossip = pair, Gossip(moment=5)
-    connection.company = gossip
+    connection.scheduler = gossip
     with in_thread(lambda: peer.sendall(b"one\n")):
         assert connection.read_line(5) == b"one"
     assert gossip.heard in (["in time"], [])  # nothing, if it was there at the first look
@@ -511,7 +511,7 @@ def test_what_comes_within_the_moment_is_not_waited_for(pair: Pair) -> None:
 
 def test_after_the_moment_the_others_hear_that_it_waits(pair: Pair) -> None:
     (connection, peer), gossip = pair, Gossip(moment=0.001)
-    connection.company = gossip
+    connection.scheduler = gossip
 
     with in_thread(lambda: gossip.answered_late(peer)):
         assert connection.read_line(5) == b"one"
@@ -521,7 +521,7 @@ def test_after_the_moment_the_others_hear_that_it_waits(pair: Pair) -> None:
 
 def test_bytes_that_nobody_wants_let_the_others_go_first(pair: Pair) -> None:
     (connection, peer), gossip = pair, Gossip(moment=5)
-    connection.company = gossip
+    connection.scheduler = gossip
     peer.sendall(b"x" * 100)
     with in_thread(connection.close):
         wait_until(lambda: gossip.heard[:2] == ["in time", "waits"])
@@ -540,7 +540,7 @@ def test_a_descriptor_that_is_too_high_for_a_moment_is_waited_for_all_the_same()
         raised = socket.socket(fileno=fcntl.fcntl(ours.fileno(), fcntl.F_DUPFD, high))
         with ours, peer, raised:
             gossip = Gossip(moment=5)
-            connection = Connection(raised, "peer", company=gossip)
+            connection = Connection(raised, "peer", scheduler=gossip)
 
             with in_thread(lambda: gossip.answered_late(peer)):
                 assert connection.read_line(5) == b"one"

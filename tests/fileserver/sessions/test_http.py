@@ -1,4 +1,4 @@
-"""Straight downloads to the letter of HTTP/1.1, and all that must not be taken for one."""
+"""Direct downloads to the letter of HTTP/1.1, and all that must not be taken for one."""
 
 import os
 import shutil
@@ -20,16 +20,16 @@ from fileserver.pacing import Pace
 from fileserver.sessions import http as module
 from fileserver.sessions.http import (
     MAX_HEAD_BYTES,
-    MOST_HEADER_LINES,
+    MAX_HEADER_LINES,
     STATUSES,
     Refused,
     Request,
     content_disposition,
-    is_straight,
+    is_direct,
     parse_head,
 )
 from fileserver.transfers.copying import SMALL
-from fileserver.workers.leader_followers import Crew
+from fileserver.workers.leader_followers import LeaderFollowers
 from tests.servers import Peer, Running, numbered_bytes, run_server, wait_until
 
 BIG = 20_000_000
@@ -53,7 +53,7 @@ def authorize(token: str | None, host: str) -> Grant | None:
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
-    with run_server(tmp_path, authorize=authorize, straight=True) as running:
+    with run_server(tmp_path, authorize=authorize, direct=True) as running:
         yield running
 
 
@@ -238,7 +238,7 @@ def test_whatever_is_not_exactly_a_download_is_refused(lines: list[bytes], statu
     ],
 )
 def test_a_request_for_a_download_is_known_by_its_path(line: bytes, is_it: bool) -> None:
-    assert is_straight(line) is is_it
+    assert is_direct(line) is is_it
 
 
 @pytest.mark.parametrize(
@@ -422,7 +422,7 @@ def test_only_the_ticket_of_that_name_is_good(
 
 def test_without_a_maker_of_tickets_there_are_none(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
-    with run_server(tmp_path, straight=True) as running, running.peer() as peer:
+    with run_server(tmp_path, direct=True) as running, running.peer() as peer:
         assert get(peer, "/get/a/a").status == 403
 
 
@@ -468,7 +468,7 @@ def test_a_ticket_has_the_pace(running: Running, peer: Peer, tmp_path: Path) -> 
 
 def test_a_ticket_is_not_faster_than_the_server(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
-    with run_server(tmp_path, authorize=authorize, straight=True, pace=Pace(1, 1)) as running:
+    with run_server(tmp_path, authorize=authorize, direct=True, pace=Pace(1, 1)) as running:
         with running.peer() as peer:
             assert get(peer, "/get/slow/a").status == 403
         with running.peer() as peer:
@@ -544,7 +544,7 @@ def test_a_browser_that_takes_nothing_stalls(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(BIG))
     limits = Limits(stall=0.2)
     with (
-        run_server(tmp_path, authorize=authorize, straight=True, limits=limits) as running,
+        run_server(tmp_path, authorize=authorize, direct=True, limits=limits) as running,
         running.peer(receive_buffer=4096) as peer,
     ):
         peer.send(head("/get/a/a"))
@@ -657,7 +657,7 @@ def test_lf_alone_ends_a_line_as_in_the_rest_of_the_protocol(peer: Peer, tmp_pat
 REFUSED_OVER_HTTP = [
     lines
     for lines, _ in REFUSED
-    if lines and is_straight(lines[0]) and lines[0].endswith((b" HTTP/1.0", b" HTTP/1.1"))
+    if lines and is_direct(lines[0]) and lines[0].endswith((b" HTTP/1.0", b" HTTP/1.1"))
 ]
 
 
@@ -676,7 +676,7 @@ def test_a_refused_head_is_told_in_one_sentence_and_closes(
 
 
 def test_too_many_or_too_long_header_lines_are_refused(running: Running) -> None:
-    many = {f"X{number}": "y" for number in range(MOST_HEADER_LINES)}
+    many = {f"X{number}": "y" for number in range(MAX_HEADER_LINES)}
     large = {f"X{number}": "y" * 7000 for number in range(MAX_HEAD_BYTES // 7000 + 1)}
     for headers in (many, large, {"X": "y" * 8192}, {"X": "y" * 1_000_000}):
         with running.peer() as peer:
@@ -692,7 +692,7 @@ def test_a_head_that_does_not_come_to_its_end_is_refused_in_time(tmp_path: Path)
     limits = Limits(line=0.2)
     over = threading.Event()
     with (
-        run_server(tmp_path, authorize=authorize, straight=True, limits=limits) as running,
+        run_server(tmp_path, authorize=authorize, direct=True, limits=limits) as running,
         running.peer() as peer,
     ):
 
@@ -717,7 +717,7 @@ def test_an_idle_connection_is_closed_without_a_word(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
     limits = Limits(keep_alive=0.1)
     with (
-        run_server(tmp_path, authorize=authorize, straight=True, limits=limits) as running,
+        run_server(tmp_path, authorize=authorize, direct=True, limits=limits) as running,
         running.peer() as peer,
     ):
         assert get(peer, "/get/a/a").status == 200
@@ -736,7 +736,7 @@ def test_a_peer_that_leaves_in_the_middle_of_a_head_leaves_no_thread(running: Ru
 def test_a_server_that_ends_lets_idle_browsers_go_and_downloads_finish(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(BIG))
     with (
-        run_server(tmp_path, authorize=authorize, straight=True) as running,
+        run_server(tmp_path, authorize=authorize, direct=True) as running,
         running.peer() as idle,
         running.peer() as half,
         running.peer(receive_buffer=64 * 1024) as busy,
@@ -820,10 +820,10 @@ def test_http_behind_another_line_is_refused(running: Running, tmp_path: Path, b
 PAGE = "http://127.0.0.1:8000/"
 
 
-@pytest.fixture(params=[True, False], ids=["straight", "relayed"])
+@pytest.fixture(params=[True, False], ids=["direct", "relayed"])
 def beside_a_page(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Running]:
     (tmp_path / "a").write_bytes(b"x")
-    options = {"authorize": authorize, "straight": request.param, "page_url": PAGE}
+    options = {"authorize": authorize, "direct": request.param, "page_url": PAGE}
     with run_server(tmp_path, **options) as running:
         yield running
 
@@ -882,7 +882,7 @@ def test_where_the_page_is_not_known_a_sentence_says_what_to_do(running: Running
         assert is_closed(peer)
 
 
-def test_without_straight_downloads_a_ticket_is_nothing(tmp_path: Path) -> None:
+def test_without_direct_downloads_a_ticket_is_nothing(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"secret")
     with run_server(tmp_path, authorize=authorize, page_url=PAGE) as running, running.peer() as peer:
         answer = get(peer, "/get/a/a")
@@ -947,13 +947,13 @@ def test_after_each_request_the_others_have_their_turns(
 ) -> None:
     (tmp_path / "a").write_bytes(b"x")
     given: list[str] = []
-    give = Crew.about_to_wait
+    give = LeaderFollowers.before_blocking
 
-    def counting(crew: Crew) -> None:
+    def counting(crew: LeaderFollowers) -> None:
         given.append(threading.current_thread().name)
         give(crew)
 
-    monkeypatch.setattr(Crew, "about_to_wait", counting)
+    monkeypatch.setattr(LeaderFollowers, "before_blocking", counting)
     peer.send(head("/get/a/a", "HEAD") * 20)  # all there: no wait is needed between two of them
     for _ in range(20):
         assert Answer(peer, "HEAD").status == 200
@@ -976,6 +976,6 @@ def test_a_name_of_any_length_fits_into_a_request_line(tmp_path: Path) -> None:
     def authorize(token: str | None, host: str) -> Grant | None:
         return Grant(None, frozenset(), ticket=Ticket(name))
 
-    with run_server(tmp_path, authorize=authorize, straight=True) as running, running.peer() as peer:
+    with run_server(tmp_path, authorize=authorize, direct=True) as running, running.peer() as peer:
         assert get(peer, f"/get/{'t' * 4000}/{quote(name)}").body == b"deep"
         assert running.events.wait_for_kind(TransferFinished).outcome == "complete"

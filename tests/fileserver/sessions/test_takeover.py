@@ -12,7 +12,7 @@ import pytest
 from fileserver.events import TransferFinished, TransferStarted
 from fileserver.storage import claims as claims_module
 from fileserver.storage.folder import OpenFile
-from fileserver.storage.uploads import Upload
+from fileserver.storage.uploads import UploadWriter
 from tests.servers import Peer, Running, numbered_bytes, request, run_server, sha256, wait_until
 
 DATA = numbered_bytes(3_000_000)
@@ -59,7 +59,7 @@ def assert_one_whole_file(running: Running, folder: Path) -> None:
     assert len(running.events.of(TransferStarted)) == len(running.events.of(TransferFinished)) == 1
     assert (folder / "a").read_bytes() == DATA
     assert running.server.registry.live() == []
-    wait_until(lambda: not running.server._partials._claims)
+    wait_until(lambda: not running.server._uploads._claims)
 
 
 @pytest.mark.parametrize("length", [None, 2_000_000])
@@ -185,14 +185,14 @@ class Held:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         self.reached, self.go = threading.Event(), threading.Event()
-        method = getattr(Upload, name)
+        method = getattr(UploadWriter, name)
 
-        def held(upload: Upload, *arguments: Any) -> Any:
+        def held(upload: UploadWriter, *arguments: Any) -> Any:
             self.reached.set()
             assert self.go.wait(10)
             return method(upload, *arguments)
 
-        monkeypatch.setattr(Upload, name, held)
+        monkeypatch.setattr(UploadWriter, name, held)
 
 
 def test_one_that_is_being_published_is_published_and_the_newcomer_hears_its_end(
@@ -235,7 +235,7 @@ def test_a_writer_that_is_stuck_in_the_disk_keeps_it_until_it_lets_go(
     assert new.refusal(line)["code"] == "busy"
     held.go.set()
     assert old.err()["code"] == "busy"
-    wait_until(lambda: upload not in running.server._partials._claims)
+    wait_until(lambda: upload not in running.server._uploads._claims)
     with running.peer() as newest:
         go_on(newest, upload, 1000)
         newest.send(DATA[1000:])
@@ -249,7 +249,7 @@ def test_a_line_that_reads_what_it_has_again_after_a_restart_is_taken_over_too(
     """Before the first new byte the server hashes what is there: of many gigabytes that takes a while."""
     with run_server(tmp_path) as running, running.peer() as peer:
         upload = begin(peer, 2_500_000)
-        wait_until(lambda: running.server._partials.state(upload).offset == 2_500_000)
+        wait_until(lambda: running.server._uploads.state(upload).offset == 2_500_000)
     reading, seen = threading.Event(), threading.Event()
     with run_server(tmp_path) as running, running.peer() as first, running.peer() as second:
         read_at = OpenFile.read_at
@@ -264,7 +264,7 @@ def test_a_line_that_reads_what_it_has_again_after_a_restart_is_taken_over_too(
         first.send(request("PUT", name="a", size=len(DATA), upload=upload, offset=2_500_000))
         assert reading.wait(5)
         second.send(request("PUT", name="a", size=len(DATA), upload=upload, offset=2_500_000))
-        claim = running.server._partials._claims._held[upload]
+        claim = running.server._uploads._claims._held[upload]
         wait_until(lambda: claim._is_wanted)
         seen.set()
         assert first.err()["code"] == "busy"
@@ -282,7 +282,7 @@ def test_one_that_is_cancelled_while_somebody_takes_over_leaves_nothing(
     old.send(DATA[:1000])
     assert held.reached.wait(5)
     new.send(request("PUT", name="a", size=len(DATA), upload=upload))
-    claim = running.server._partials._claims._held[upload]
+    claim = running.server._uploads._claims._held[upload]
     wait_until(lambda: claim._is_wanted)
     with running.peer() as third:
         third.ask(verb, **({"id": 1} if verb == "CANCEL" else {"upload": upload}))

@@ -17,7 +17,7 @@ from fileserver import server as server_module
 from fileserver.context import GUEST, Grant, Limits
 from fileserver.events import FilePublished, TransferFinished, TransferStarted
 from fileserver.storage.folder import PARTIALS
-from fileserver.storage.uploads import Upload
+from fileserver.storage.uploads import UploadWriter
 from fileserver.transfers import registry as registry_module
 from fileserver.transfers.registry import Registry, Transfer
 from tests.lossy import lossy_proxy, random_cuts
@@ -90,7 +90,7 @@ def partial_size(running: Running, upload: str) -> int:
 
 def free(running: Running, upload: str) -> None:
     """Wait until nobody writes to an upload any more."""
-    wait_until(lambda: upload not in running.server._partials._claims)
+    wait_until(lambda: upload not in running.server._uploads._claims)
 
 
 def history(running: Running) -> list[tuple[str, str]]:
@@ -434,15 +434,15 @@ def test_a_cancel_at_the_moment_when_a_part_ends_leaves_nothing(
     running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     """The transfer waits already, but the thread of the part still holds the upload."""
-    close = Upload.close
+    close = UploadWriter.close
 
-    def cancel_first(upload: Upload) -> None:
-        monkeypatch.setattr(Upload, "close", close)
+    def cancel_first(upload: UploadWriter) -> None:
+        monkeypatch.setattr(UploadWriter, "close", close)
         with running.peer() as other:
             other.ask(verb, **({"id": 1} if verb == "CANCEL" else {"upload": upload.id}))
         close(upload)
 
-    monkeypatch.setattr(Upload, "close", cancel_first)
+    monkeypatch.setattr(UploadWriter, "close", cancel_first)
     with running.peer() as peer:
         upload = part(peer, DATA, 0, 50_000)["upload"]
         assert history(running) == [("cancelled", "")]
@@ -519,15 +519,15 @@ def test_bytes_sent_for_an_upload_that_has_ended_are_never_taken_for_requests(
 def test_an_end_that_nobody_took_is_remembered(
     running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish = Upload.publish
+    publish = UploadWriter.publish
     with running.peer() as peer:
         upload = peer.ask("PUT", name="a", size=len(DATA))["upload"]
 
-        def lose_the_line(self: Upload, *decided: Any) -> Any:
+        def lose_the_line(self: UploadWriter, *decided: Any) -> Any:
             peer.reset()
             return publish(self, *decided)
 
-        monkeypatch.setattr(Upload, "publish", lose_the_line)
+        monkeypatch.setattr(UploadWriter, "publish", lose_the_line)
         peer.send(DATA)
         running.events.ending(1)
     wait_until(lambda: running.server.registry.ping()["clients"] == 0)
@@ -806,7 +806,7 @@ def test_a_file_arrives_over_a_line_that_breaks_20_times(running: Running, tmp_p
 def send_in_spite_of_all(running: Running, port: int, data: bytes) -> None:
     upload: dict[str, Any] = {}
     while True:
-        wait_until(lambda: not running.server._partials._claims)  # it has noticed that the line broke
+        wait_until(lambda: not running.server._uploads._claims)  # it has noticed that the line broke
         with contextlib.suppress(EOFError, ConnectionError), Peer(("127.0.0.1", port)) as peer:
             if upload:
                 upload["offset"] = peer.ask("STAT", upload=upload["upload"])["offset"]

@@ -1,7 +1,7 @@
 """The server is killed at every step of an upload: the file is whole or not there, and can be finished.
 
 What a power failure does to a disk that lies about its flushes is beyond a test; that nothing relies on an
-unflushed step is what ``test_partials`` looks at.
+unflushed step is what ``test_uploads`` looks at.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fileserver.storage.folder import PARTIALS, Storage
-from fileserver.storage.uploads import Partials
+from fileserver.storage.uploads import UploadStore
 from fileserver.wire.verbs import ErrorReply
 from tests.crashing import Crasher, crasher
 from tests.servers import Peer, Running, numbered_bytes, request, run_server, sha256
@@ -75,8 +75,8 @@ def test_a_crash_while_an_upload_is_given_up_never_makes_it_a_success(
 ) -> None:
     with Storage(tmp_path) as storage:
         for step in itertools.count(1):
-            partials = Partials(storage)
-            upload = partials.begin("a", 3, "fail", None)
+            store = UploadStore(storage)
+            upload = store.begin("a", 3, "fail", None)
             upload.write(memoryview(b"abc"))
             upload.close()
             with killer.server(tmp_path, step, after) as port, Peer(("127.0.0.1", port)) as peer:
@@ -86,7 +86,7 @@ def test_a_crash_while_an_upload_is_given_up_never_makes_it_a_success(
             if survived:
                 break
             with contextlib.suppress(ErrorReply):
-                assert partials.state(upload.id).published is None
+                assert store.state(upload.id).published is None
             assert files(tmp_path) == {}
     assert step > 3
 
@@ -157,4 +157,4 @@ def go_on(peer: Peer, upload: str, name: str, wanted: dict[str, bytes]) -> None:
 
 def sweep_all(running: Running) -> None:
     with Storage(running.storage.root) as storage:
-        Partials(storage, keep_seconds=-60).sweep()
+        UploadStore(storage, keep_seconds=-60).sweep()

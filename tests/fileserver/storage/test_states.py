@@ -161,7 +161,7 @@ def test_of_several_changes_of_one_state_only_one_is_made(
     assert len(said) == 4
     assert len([word for word in said if word != "ERR"]) == 1
     assert len(files(tmp_path)) <= 1
-    wait_until(lambda: not running.server._partials._claims)
+    wait_until(lambda: not running.server._uploads._claims)
 
 
 def test_what_is_kept_with_an_upload_is_told_with_its_state(running: Running, peer: Peer) -> None:

@@ -23,7 +23,7 @@ from fileserver.storage import uploads as module
 from fileserver.storage.ages import GRACE_SECONDS
 from fileserver.storage.folder import PARTIALS, Storage
 from fileserver.storage.place import HAS_DIR_FD
-from fileserver.storage.uploads import Partials, State, Upload
+from fileserver.storage.uploads import UploadStatus, UploadStore, UploadWriter
 from fileserver.wire.verbs import ErrorReply
 from tests.servers import numbered_bytes, sha256
 
@@ -60,50 +60,50 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def partials(storage: Storage, clock: Clock) -> Partials:
-    return Partials(storage, clock=clock)
+def store(storage: Storage, clock: Clock) -> UploadStore:
+    return UploadStore(storage, clock=clock)
 
 
-def later(storage: Storage, clock: Clock) -> Partials:
+def later(storage: Storage, clock: Clock) -> UploadStore:
     """As after a start, an hour ago: what was there then may be removed if it looks old."""
-    partials = Partials(storage, clock=clock)
-    assert partials.sweep() == 0
+    store = UploadStore(storage, clock=clock)
+    assert store.sweep() == 0
     clock.now += GRACE_SECONDS
-    return partials
+    return store
 
 
 def begin(
-    partials: Partials, name: str = "a", size: int = 3, exists: str = "fail", sha256: str | None = None
-) -> Upload:
-    return partials.begin(name, size, exists, sha256)
+    store: UploadStore, name: str = "a", size: int = 3, exists: str = "fail", sha256: str | None = None
+) -> UploadWriter:
+    return store.begin(name, size, exists, sha256)
 
 
-def put(partials: Partials, name: str, data: bytes = b"new", exists: str = "fail") -> str:
-    with closing(begin(partials, name, len(data), exists)) as upload:
+def put(store: UploadStore, name: str, data: bytes = b"new", exists: str = "fail") -> str:
+    with closing(begin(store, name, len(data), exists)) as upload:
         upload.write(memoryview(data))
         entry = upload.publish(exists)
-    partials.forget(upload.id)
+    store.forget(upload.id)
     return entry.name
 
 
 @contextlib.contextmanager
-def closing(upload: Upload | State) -> Iterator[Upload]:
-    assert isinstance(upload, Upload)
+def closing(upload: UploadWriter | UploadStatus) -> Iterator[UploadWriter]:
+    assert isinstance(upload, UploadWriter)
     try:
         yield upload
     finally:
         upload.close()
 
 
-def broken_off(partials: Partials, name: str, size: int, data: bytes, exists: str = "fail") -> str:
+def broken_off(store: UploadStore, name: str, size: int, data: bytes, exists: str = "fail") -> str:
     """The id of an upload of which only ``data`` has come."""
-    with closing(begin(partials, name, size, exists)) as upload:
+    with closing(begin(store, name, size, exists)) as upload:
         upload.write(memoryview(data))
     return upload.id
 
 
-def resume(partials: Partials, upload_id: str, offset: int) -> Upload | State:
-    return partials.resume(upload_id, offset, lambda: None)
+def resume(store: UploadStore, upload_id: str, offset: int) -> UploadWriter | UploadStatus:
+    return store.resume(upload_id, offset, lambda: None)
 
 
 def content(storage: Storage, name: str) -> bytes:
@@ -137,8 +137,8 @@ def make_old(storage: Storage, *names: str, age: float = 2 * DAY) -> None:
 # --- from the first byte to the file
 
 
-def test_an_upload_is_nowhere_to_be_seen_before_it_is_published(storage: Storage, partials: Partials) -> None:
-    with closing(begin(partials, "new/a.txt", 6)) as upload:
+def test_an_upload_is_nowhere_to_be_seen_before_it_is_published(storage: Storage, store: UploadStore) -> None:
+    with closing(begin(store, "new/a.txt", 6)) as upload:
         upload.write(memoryview(b"abc"))
         assert names(storage) == []
         assert code_of(lambda: storage.stat("new/a.txt")) == "not-found"
@@ -150,37 +150,37 @@ def test_an_upload_is_nowhere_to_be_seen_before_it_is_published(storage: Storage
         assert content(storage, "new/a.txt") == b"abcdef"
         assert storage.sha256_of(entry) == sha256(b"abcdef") == upload.sha256
     assert hidden(storage) == [upload.id + ".json"]
-    partials.forget(upload.id)
+    store.forget(upload.id)
     assert hidden(storage) == []
 
 
-def test_a_discarded_upload_leaves_nothing(storage: Storage, partials: Partials) -> None:
-    with closing(begin(partials)) as upload:
+def test_a_discarded_upload_leaves_nothing(storage: Storage, store: UploadStore) -> None:
+    with closing(begin(store)) as upload:
         upload.write(memoryview(b"abc"))
         assert hidden(storage) == [upload.id, upload.id + ".json"]
         upload.discard()
         upload.discard()
     assert hidden(storage) == []
     assert names(storage) == []
-    assert code_of(lambda: partials.state(upload.id)) == "not-found"
-    assert code_of(lambda: resume(partials, upload.id, 3)) == "not-found"
+    assert code_of(lambda: store.state(upload.id)) == "not-found"
+    assert code_of(lambda: resume(store, upload.id, 3)) == "not-found"
 
 
-def test_the_hash_of_an_upload_that_is_over_is_kept_no_longer(partials: Partials) -> None:
-    put(partials, "a")
-    with closing(begin(partials, "b")) as upload:
+def test_the_hash_of_an_upload_that_is_over_is_kept_no_longer(store: UploadStore) -> None:
+    put(store, "a")
+    with closing(begin(store, "b")) as upload:
         upload.discard()
-    kept = broken_off(partials, "c", 3, b"x")
-    assert list(partials._hashes) == [kept]
-    partials.delete(kept)
-    assert not partials._claims
+    kept = broken_off(store, "c", 3, b"x")
+    assert list(store._hashes) == [kept]
+    store.delete(kept)
+    assert not store._claims
 
 
-def test_hashes_are_kept_of_so_many_uploads_only(partials: Partials, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hashes_are_kept_of_so_many_uploads_only(store: UploadStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_HASHES_KEPT", 2)
-    ids = [broken_off(partials, f"{n}", 3, b"x") for n in range(3)]
-    assert list(partials._hashes) == ids[1:]
-    with closing(resume(partials, ids[0], 1)) as upload:
+    ids = [broken_off(store, f"{n}", 3, b"x") for n in range(3)]
+    assert list(store._hashes) == ids[1:]
+    with closing(resume(store, ids[0], 1)) as upload:
         upload.write(memoryview(b"yz"))
         assert upload.sha256 == sha256(b"xyz")
 
@@ -188,9 +188,9 @@ def test_hashes_are_kept_of_so_many_uploads_only(partials: Partials, monkeypatch
 # --- going on
 
 
-def test_an_upload_goes_on_where_it_broke(storage: Storage, partials: Partials) -> None:
-    upload_id = broken_off(partials, "w/a", 6, b"abc")
-    state = partials.state(upload_id)
+def test_an_upload_goes_on_where_it_broke(storage: Storage, store: UploadStore) -> None:
+    upload_id = broken_off(store, "w/a", 6, b"abc")
+    state = store.state(upload_id)
     assert (state.id, state.name, state.size, state.offset, state.published) == (
         upload_id,
         "w/a",
@@ -198,33 +198,33 @@ def test_an_upload_goes_on_where_it_broke(storage: Storage, partials: Partials) 
         3,
         None,
     )
-    assert abs(state.expires - time.time() - partials.keep_seconds) < 60
-    with closing(resume(partials, upload_id, 3)) as upload:
+    assert abs(state.expires - time.time() - store.keep_seconds) < 60
+    with closing(resume(store, upload_id, 3)) as upload:
         assert (upload.name, upload.offset) == ("w/a", 3)
         upload.write(memoryview(b"def"))
         assert upload.publish("fail").name == "w/a"
         assert upload.sha256 == sha256(b"abcdef")
     assert content(storage, "w/a") == b"abcdef"
-    assert partials.state(upload_id).published == "w/a"
+    assert store.state(upload_id).published == "w/a"
 
 
-def test_another_run_of_the_server_goes_on_with_the_right_hash(storage: Storage, partials: Partials) -> None:
+def test_another_run_of_the_server_goes_on_with_the_right_hash(storage: Storage, store: UploadStore) -> None:
     data = numbered_bytes(3_000_000)
-    upload_id = broken_off(partials, "a", len(data), data[:2_000_001])
-    with closing(resume(Partials(storage), upload_id, 2_000_001)) as upload:
+    upload_id = broken_off(store, "a", len(data), data[:2_000_001])
+    with closing(resume(UploadStore(storage), upload_id, 2_000_001)) as upload:
         upload.write(memoryview(data)[2_000_001:])
         assert upload.sha256 == sha256(data)
         upload.publish("fail")
     assert content(storage, "a") == data
 
 
-def test_a_long_look_at_what_has_come_can_be_given_up(storage: Storage, partials: Partials) -> None:
-    upload_id = broken_off(partials, "a", 6, b"abc")
+def test_a_long_look_at_what_has_come_can_be_given_up(storage: Storage, store: UploadStore) -> None:
+    upload_id = broken_off(store, "a", 6, b"abc")
 
     def give_up() -> None:
         raise ErrorReply("shutting-down", "Goodbye.")
 
-    later = Partials(storage)
+    later = UploadStore(storage)
     assert code_of(lambda: later.resume(upload_id, 3, give_up)) == "shutting-down"
     with closing(resume(later, upload_id, 3)) as upload:
         assert upload.sha256 == sha256(b"abc")
@@ -237,35 +237,35 @@ def test_a_long_look_at_what_has_come_can_be_given_up(storage: Storage, partials
 def test_wherever_it_breaks_the_bytes_and_the_hash_are_right(
     storage: Storage, data: bytes, cuts: list[int], restarts: int
 ) -> None:
-    partials = Partials(storage)
-    upload = begin(partials, "a", len(data), "rename")
+    store = UploadStore(storage)
+    upload = begin(store, "a", len(data), "rename")
     for number, cut in enumerate(sorted(min(cut, len(data)) for cut in cuts)):
         upload.write(memoryview(data)[upload.offset : cut])
         upload.close()
         if restarts >> number & 1:
-            partials = Partials(storage)
-        again = resume(partials, upload.id, cut)
-        assert isinstance(again, Upload)
+            store = UploadStore(storage)
+        again = resume(store, upload.id, cut)
+        assert isinstance(again, UploadWriter)
         upload = again
     with closing(upload):
         upload.write(memoryview(data)[upload.offset :])
         entry = upload.publish("rename")
         assert upload.sha256 == sha256(data)
     assert content(storage, entry.name) == data
-    partials.forget(upload.id)
+    store.forget(upload.id)
     storage.delete(entry.name)
     assert hidden(storage) == []
 
 
 @pytest.mark.parametrize("offset", [0, 2, 4, 6, 2**63 - 1])
 def test_a_wrong_offset_is_answered_with_the_right_one(
-    storage: Storage, partials: Partials, offset: int
+    storage: Storage, store: UploadStore, offset: int
 ) -> None:
-    upload_id = broken_off(partials, "a", 6, b"abc")
+    upload_id = broken_off(store, "a", 6, b"abc")
     with pytest.raises(ErrorReply) as refusal:
-        resume(partials, upload_id, offset)
+        resume(store, upload_id, offset)
     assert (refusal.value.code, refusal.value.extra) == ("offset", {"offset": 3})
-    with closing(resume(partials, upload_id, 3)) as upload:
+    with closing(resume(store, upload_id, 3)) as upload:
         assert upload.offset == 3
 
 
@@ -291,31 +291,31 @@ def test_a_wrong_offset_is_answered_with_the_right_one(
         "x" * 8000,
     ],
 )
-def test_an_id_that_is_none_reaches_nothing(storage: Storage, partials: Partials, upload_id: str) -> None:
-    broken_off(partials, "a", 6, b"abc")
+def test_an_id_that_is_none_reaches_nothing(storage: Storage, store: UploadStore, upload_id: str) -> None:
+    broken_off(store, "a", 6, b"abc")
     (storage.root / "x.json").write_text(
         json.dumps({"name": "n", "size": 1, "exists": "fail", "sha256": None})
     )
     before = sorted(storage.root.parent.rglob("*"))
-    for call in (partials.state, partials.delete, lambda i: resume(partials, i, 0)):
+    for call in (store.state, store.delete, lambda i: resume(store, i, 0)):
         assert code_of(lambda: call(upload_id)) == "not-found"  # noqa: B023
-    partials.forget(upload_id)
+    store.forget(upload_id)
     assert sorted(storage.root.parent.rglob("*")) == before
-    assert not partials._claims
+    assert not store._claims
 
 
-def test_one_upload_has_one_writer_at_a_time(partials: Partials) -> None:
-    upload = begin(partials)
-    assert code_of(lambda: resume(partials, upload.id, 0)) == "busy"
+def test_one_upload_has_one_writer_at_a_time(store: UploadStore) -> None:
+    upload = begin(store)
+    assert code_of(lambda: resume(store, upload.id, 0)) == "busy"
     upload.close()
-    with closing(resume(partials, upload.id, 0)):
-        assert code_of(lambda: resume(partials, upload.id, 0)) == "busy"
-    with closing(resume(partials, upload.id, 0)):
+    with closing(resume(store, upload.id, 0)):
+        assert code_of(lambda: resume(store, upload.id, 0)) == "busy"
+    with closing(resume(store, upload.id, 0)):
         pass
 
 
 def test_after_a_failed_write_it_goes_on_with_what_is_there(
-    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, store: UploadStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = os.write
 
@@ -324,26 +324,26 @@ def test_after_a_failed_write_it_goes_on_with_what_is_there(
             raise OSError(errno.EIO, "Input/output error")
         return write(fd, data[:2])
 
-    with closing(begin(partials, "a", 10)) as upload:
+    with closing(begin(store, "a", 10)) as upload:
         monkeypatch.setattr(os, "write", breaks)
         assert code_of(lambda: upload.write(memoryview(b"0123456789"))) == "internal"
         monkeypatch.undo()
-    assert partials.state(upload.id).offset == 4
-    with closing(resume(partials, upload.id, 4)) as again:
+    assert store.state(upload.id).offset == 4
+    with closing(resume(store, upload.id, 4)) as again:
         again.write(memoryview(b"456789"))
         assert again.sha256 == sha256(b"0123456789")
         again.publish("fail")
     assert content(storage, "a") == b"0123456789"
 
 
-def test_an_upload_that_has_ended_says_so_until_it_is_forgotten(storage: Storage, partials: Partials) -> None:
-    put(partials, "a", b"old")
-    with closing(begin(partials, exists="rename")) as upload:
+def test_an_upload_that_has_ended_says_so_until_it_is_forgotten(storage: Storage, store: UploadStore) -> None:
+    put(store, "a", b"old")
+    with closing(begin(store, exists="rename")) as upload:
         upload.write(memoryview(b"abc"))
         upload.publish("rename")
-    for later in (partials, Partials(storage)):
+    for later in (store, UploadStore(storage)):
         for state in (later.state(upload.id), resume(later, upload.id, 3)):
-            assert isinstance(state, State)
+            assert isinstance(state, UploadStatus)
             assert (state.name, state.published, state.offset, state.sha256) == (
                 "a",
                 "a (1)",
@@ -352,69 +352,69 @@ def test_an_upload_that_has_ended_says_so_until_it_is_forgotten(storage: Storage
             )
         assert code_of(lambda: resume(later, upload.id, 1)) == "offset"  # noqa: B023
         assert not later._claims
-    partials.forget(upload.id)
-    assert code_of(lambda: partials.state(upload.id)) == "not-found"
+    store.forget(upload.id)
+    assert code_of(lambda: store.state(upload.id)) == "not-found"
     assert content(storage, "a (1)") == b"abc"
 
 
-def test_deleting_an_upload_that_has_ended_keeps_its_file(storage: Storage, partials: Partials) -> None:
-    with closing(begin(partials)) as upload:
+def test_deleting_an_upload_that_has_ended_keeps_its_file(storage: Storage, store: UploadStore) -> None:
+    with closing(begin(store)) as upload:
         upload.write(memoryview(b"abc"))
         upload.publish("fail")
-    assert partials.delete(upload.id) == "a"
+    assert store.delete(upload.id) == "a"
     assert hidden(storage) == []
     assert content(storage, "a") == b"abc"
 
 
-def test_a_description_that_never_had_bytes_is_no_success(storage: Storage, partials: Partials) -> None:
-    upload_id = broken_off(partials, "a", 6, b"abc")
+def test_a_description_that_never_had_bytes_is_no_success(storage: Storage, store: UploadStore) -> None:
+    upload_id = broken_off(store, "a", 6, b"abc")
     os.unlink(storage.root / PARTIALS / upload_id)
-    assert code_of(lambda: partials.state(upload_id)) == "not-found"
-    assert code_of(lambda: resume(partials, upload_id, 6)) == "not-found"
+    assert code_of(lambda: store.state(upload_id)) == "not-found"
+    assert code_of(lambda: resume(store, upload_id, 6)) == "not-found"
 
 
-def test_bytes_that_somebody_took_away_are_not_called_a_success(storage: Storage, partials: Partials) -> None:
-    with closing(begin(partials)) as upload:
+def test_bytes_that_somebody_took_away_are_not_called_a_success(storage: Storage, store: UploadStore) -> None:
+    with closing(begin(store)) as upload:
         upload.write(memoryview(b"abc"))
         os.unlink(storage.root / PARTIALS / upload.id)
         assert code_of(lambda: upload.publish("fail")) == "not-found"
-    assert code_of(lambda: partials.state(upload.id)) == "not-found"
+    assert code_of(lambda: store.state(upload.id)) == "not-found"
     assert names(storage) == []
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "5", '{"name": "a"}', '{"strange": 1}', "\xff"])
-def test_a_description_that_cannot_be_read_is_none(storage: Storage, partials: Partials, text: str) -> None:
-    upload_id = broken_off(partials, "a", 6, b"abc")
+def test_a_description_that_cannot_be_read_is_none(storage: Storage, store: UploadStore, text: str) -> None:
+    upload_id = broken_off(store, "a", 6, b"abc")
     (storage.root / PARTIALS / f"{upload_id}.json").write_bytes(text.encode("latin-1"))
-    for call in (partials.state, partials.delete, lambda i: resume(partials, i, 3)):
+    for call in (store.state, store.delete, lambda i: resume(store, i, 3)):
         assert code_of(lambda: call(upload_id)) == "not-found"  # noqa: B023
 
 
 # --- throwing away
 
 
-def test_a_deleted_upload_leaves_nothing(storage: Storage, partials: Partials) -> None:
-    upload_id = broken_off(partials, "w/a", 6, b"abc")
-    assert partials.delete(upload_id) == "w/a"
+def test_a_deleted_upload_leaves_nothing(storage: Storage, store: UploadStore) -> None:
+    upload_id = broken_off(store, "w/a", 6, b"abc")
+    assert store.delete(upload_id) == "w/a"
     assert hidden(storage) == []
-    assert code_of(lambda: partials.delete(upload_id)) == "not-found"
+    assert code_of(lambda: store.delete(upload_id)) == "not-found"
 
 
 def test_an_upload_deleted_while_it_is_written_goes_with_its_writer(
-    storage: Storage, partials: Partials
+    storage: Storage, store: UploadStore
 ) -> None:
-    with closing(begin(partials)) as upload:
+    with closing(begin(store)) as upload:
         upload.write(memoryview(b"abc"))
-        assert partials.delete(upload.id) == "a"
+        assert store.delete(upload.id) == "a"
         assert code_of(lambda: upload.publish("fail")) == "not-found"
     assert names(storage) == hidden(storage) == []
-    assert not partials._claims
-    assert len(partials._hashes) == 0
+    assert not store._claims
+    assert len(store._hashes) == 0
 
 
-def test_an_upload_deleted_while_it_is_looked_at_goes_too(storage: Storage, partials: Partials) -> None:
-    upload_id = broken_off(partials, "a", 6, b"abc")
-    later = Partials(storage)
+def test_an_upload_deleted_while_it_is_looked_at_goes_too(storage: Storage, store: UploadStore) -> None:
+    upload_id = broken_off(store, "a", 6, b"abc")
+    later = UploadStore(storage)
 
     def delete_and_fail() -> None:
         later.delete(upload_id)
@@ -428,70 +428,70 @@ def test_an_upload_deleted_while_it_is_looked_at_goes_too(storage: Storage, part
 # --- names that are taken
 
 
-def test_exists_fail_refuses_at_the_start(storage: Storage, partials: Partials) -> None:
-    put(partials, "a", b"old")
+def test_exists_fail_refuses_at_the_start(storage: Storage, store: UploadStore) -> None:
+    put(store, "a", b"old")
     (storage.root / "folder").mkdir()
     for name in ("a", "folder"):
-        assert code_of(lambda: begin(partials, name)) == "exists"  # noqa: B023
+        assert code_of(lambda: begin(store, name)) == "exists"  # noqa: B023
     assert hidden(storage) == []
 
 
 def test_exists_fail_refuses_again_at_the_end_and_keeps_the_bytes(
-    storage: Storage, partials: Partials
+    storage: Storage, store: UploadStore
 ) -> None:
-    first, second = begin(partials, "a", 1), begin(partials, "a", 1)
+    first, second = begin(store, "a", 1), begin(store, "a", 1)
     with closing(first), closing(second):
         first.write(memoryview(b"1"))
         second.write(memoryview(b"2"))
         first.publish("fail")
         assert code_of(lambda: second.publish("fail")) == "exists"
     assert content(storage, "a") == b"1"
-    state = partials.state(second.id)
+    state = store.state(second.id)
     assert (state.offset, state.published) == (1, None)
-    with closing(resume(partials, second.id, 1)) as again:
+    with closing(resume(store, second.id, 1)) as again:
         assert again.publish("rename").name == "a (1)"
         assert again.sha256 == sha256(b"2")
     assert content(storage, "a (1)") == b"2"
 
 
-def test_exists_replace_puts_the_new_one_in_its_place(storage: Storage, partials: Partials) -> None:
-    put(partials, "a", b"old")
+def test_exists_replace_puts_the_new_one_in_its_place(storage: Storage, store: UploadStore) -> None:
+    put(store, "a", b"old")
     before = storage.stat("a").etag
-    assert put(partials, "a", b"newer", "replace") == "a"
+    assert put(store, "a", b"newer", "replace") == "a"
     assert content(storage, "a") == b"newer"
     assert storage.stat("a").etag != before
     assert storage.sha256_of(storage.stat("a")) == sha256(b"newer")
 
 
-def test_exists_replace_makes_a_file_where_there_was_none(storage: Storage, partials: Partials) -> None:
-    assert put(partials, "x/a", b"new", "replace") == "x/a"
+def test_exists_replace_makes_a_file_where_there_was_none(storage: Storage, store: UploadStore) -> None:
+    assert put(store, "x/a", b"new", "replace") == "x/a"
     assert content(storage, "x/a") == b"new"
 
 
-def test_exists_replace_never_takes_a_folder_away(storage: Storage, partials: Partials) -> None:
-    with closing(begin(partials, "a", 1, "replace")) as upload:
+def test_exists_replace_never_takes_a_folder_away(storage: Storage, store: UploadStore) -> None:
+    with closing(begin(store, "a", 1, "replace")) as upload:
         upload.write(memoryview(b"1"))
         (storage.root / "a").mkdir()
         assert code_of(lambda: upload.publish("replace")) == "not-a-file"
     assert (storage.root / "a").is_dir()
-    assert partials.state(upload.id).published is None
-    assert code_of(lambda: begin(partials, "a", 1, "replace")) == "not-a-file"
+    assert store.state(upload.id).published is None
+    assert code_of(lambda: begin(store, "a", 1, "replace")) == "not-a-file"
 
 
-def test_exists_rename_takes_the_first_free_number(storage: Storage, partials: Partials) -> None:
-    taken = [put(partials, "w/big.iso", b"%d" % n, "rename") for n in range(4)]
+def test_exists_rename_takes_the_first_free_number(storage: Storage, store: UploadStore) -> None:
+    taken = [put(store, "w/big.iso", b"%d" % n, "rename") for n in range(4)]
     assert taken == ["w/big.iso", "w/big (1).iso", "w/big (2).iso", "w/big (3).iso"]
     assert [content(storage, name) for name in taken] == [b"0", b"1", b"2", b"3"]
     storage.delete("w/big (2).iso")
-    assert put(partials, "w/big.iso", b"x", "rename") == "w/big (2).iso"
+    assert put(store, "w/big.iso", b"x", "rename") == "w/big (2).iso"
 
 
 def test_the_free_number_is_found_without_a_look_at_each(
-    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, store: UploadStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: Counter[str] = Counter()
     costs = []
-    put(partials, "first")  # which makes the hidden folder
+    put(store, "first")  # which makes the hidden folder
     for first, stop in ((1, 20), (20, 1500)):
         for number in range(first, stop):
             (storage.root / f"big ({number}).iso").write_bytes(b"")
@@ -507,24 +507,24 @@ def test_the_free_number_is_found_without_a_look_at_each(
                 patch.setattr(os, function, counted)
             calls.clear()
             storage._root._seen_until = float("inf")  # a look that is due now and then is not counted
-            assert put(partials, "big.iso", b"x", "rename") == f"big ({stop}).iso"
+            assert put(store, "big.iso", b"x", "rename") == f"big ({stop}).iso"
         costs.append(dict(calls))
         storage.delete(f"big ({stop}).iso")
     assert costs[0] == costs[1]
 
 
 def test_a_number_that_another_program_takes_first_is_left_to_it(
-    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, store: UploadStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a disk that takes ``BIG (7).ISO`` for the same name does, too: the list does not show it."""
     for number in range(7):
-        put(partials, "big.iso", b"%d" % number, "rename")
+        put(store, "big.iso", b"%d" % number, "rename")
     (storage.root / "big (7).iso").write_bytes(b"not seen")
     names_in = Storage.names_in
     monkeypatch.setattr(
         Storage, "names_in", staticmethod(lambda place: [n for n in names_in(place) if "(7)" not in n])
     )
-    assert put(partials, "big.iso", b"x", "rename") == "big (8).iso"
+    assert put(store, "big.iso", b"x", "rename") == "big (8).iso"
     assert (storage.root / "big (7).iso").read_bytes() == b"not seen"
 
 
@@ -532,29 +532,29 @@ NFC, NFD = "caf\u00e9/\u00fc.txt", "cafe\u0301/u\u0308.txt"
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="its disks take both forms for one")
-def test_a_file_whose_name_looks_the_same_takes_the_name(storage: Storage, partials: Partials) -> None:
+def test_a_file_whose_name_looks_the_same_takes_the_name(storage: Storage, store: UploadStore) -> None:
     (storage.root / NFD).parent.mkdir()
     (storage.root / NFD).write_bytes(b"from a Mac")
-    assert code_of(lambda: begin(partials, NFC, 1)) == "exists"
+    assert code_of(lambda: begin(store, NFC, 1)) == "exists"
     folder = NFD.partition("/")[0]
-    taken = [put(partials, NFC, b"x", "rename") for _ in range(6)]
+    taken = [put(store, NFC, b"x", "rename") for _ in range(6)]
     assert taken == [f"{folder}/\u00fc ({number}).txt" for number in range(1, 7)]
-    assert put(partials, NFC, b"new", "replace") == NFD
+    assert put(store, NFC, b"new", "replace") == NFD
     assert content(storage, NFC) == b"new"
     assert names(storage) == sorted([NFD, *taken])
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="its disks take both forms for one")
-def test_a_number_is_taken_by_a_name_that_looks_the_same(storage: Storage, partials: Partials) -> None:
+def test_a_number_is_taken_by_a_name_that_looks_the_same(storage: Storage, store: UploadStore) -> None:
     for number in range(1, 6):
         (storage.root / f"u\u0308 ({number}).txt").write_bytes(b"from a Mac")
-    put(partials, "\u00fc.txt", b"x")
-    assert put(partials, "\u00fc.txt", b"x", "rename") == "\u00fc (6).txt"
+    put(store, "\u00fc.txt", b"x")
+    assert put(store, "\u00fc.txt", b"x", "rename") == "\u00fc (6).txt"
 
 
-def test_an_upload_has_the_etag_that_its_file_has(storage: Storage, partials: Partials) -> None:
+def test_an_upload_has_the_etag_that_its_file_has(storage: Storage, store: UploadStore) -> None:
     """The rename that publishes it is a change of the file, too."""
-    with closing(begin(partials, "a", 3)) as upload:
+    with closing(begin(store, "a", 3)) as upload:
         upload.write(memoryview(b"abc"))
         entry = upload.publish("fail")
     assert storage.stat("a") == entry
@@ -562,7 +562,7 @@ def test_an_upload_has_the_etag_that_its_file_has(storage: Storage, partials: Pa
 
 
 def test_a_hash_is_not_of_what_another_program_has_written_by_then(
-    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, store: UploadStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rename = disk.rename_if_free
 
@@ -571,7 +571,7 @@ def test_a_hash_is_not_of_what_another_program_has_written_by_then(
         (storage.root / "a").write_bytes(b"other")
 
     monkeypatch.setattr(disk, "rename_if_free", rename_and_write)
-    put(partials, "a", b"abc")
+    put(store, "a", b"abc")
     assert storage.sha256_of(storage.stat("a")) is None
 
 
@@ -591,11 +591,9 @@ def in_threads(*works: Callable[[], Any]) -> None:
 
 
 @pytest.mark.usefixtures("way_to_rename")
-def test_of_many_uploads_of_one_name_each_gets_its_own(storage: Storage, partials: Partials) -> None:
+def test_of_many_uploads_of_one_name_each_gets_its_own(storage: Storage, store: UploadStore) -> None:
     published: list[str] = []
-    in_threads(
-        *[lambda n=n: published.append(put(partials, "a/b.txt", b"%d" % n, "rename")) for n in range(20)]
-    )
+    in_threads(*[lambda n=n: published.append(put(store, "a/b.txt", b"%d" % n, "rename")) for n in range(20)])
     assert len(set(published)) == 20
     assert {content(storage, name) for name in published} == {b"%d" % n for n in range(20)}
     assert sorted(names(storage)) == sorted(published)
@@ -603,12 +601,12 @@ def test_of_many_uploads_of_one_name_each_gets_its_own(storage: Storage, partial
 
 
 @pytest.mark.usefixtures("way_to_rename")
-def test_of_many_uploads_of_one_name_with_exists_fail_one_wins(storage: Storage, partials: Partials) -> None:
+def test_of_many_uploads_of_one_name_with_exists_fail_one_wins(storage: Storage, store: UploadStore) -> None:
     won: list[str] = []
     lost: list[str] = []
-    uploads = [begin(partials, "a", 1) for _ in range(10)]
+    uploads = [begin(store, "a", 1) for _ in range(10)]
 
-    def end(upload: Upload) -> None:
+    def end(upload: UploadWriter) -> None:
         with closing(upload):
             upload.write(memoryview(b"x"))
             try:
@@ -624,15 +622,15 @@ def test_of_many_uploads_of_one_name_with_exists_fail_one_wins(storage: Storage,
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])
 def test_where_the_system_has_no_such_step_a_file_is_looked_for_and_renamed(
-    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch, number: int
+    storage: Storage, store: UploadStore, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     monkeypatch.setattr(disk, "_renameat2", lambda *args: -1)
     monkeypatch.setattr(disk.ctypes, "get_errno", lambda: number)
-    assert put(partials, "x/a", b"1") == "x/a"
-    assert put(partials, "x/a", b"2", "rename") == "x/a (1)"
-    with closing(begin(partials, "x/b", 1)) as late:
+    assert put(store, "x/a", b"1") == "x/a"
+    assert put(store, "x/a", b"2", "rename") == "x/a (1)"
+    with closing(begin(store, "x/b", 1)) as late:
         late.write(memoryview(b"3"))
-        put(partials, "x/b", b"4")
+        put(store, "x/b", b"4")
         assert code_of(lambda: late.publish("fail")) == "exists"
         late.discard()
     assert [content(storage, name) for name in ("x/a", "x/a (1)", "x/b")] == [b"1", b"2", b"4"]
@@ -640,24 +638,24 @@ def test_where_the_system_has_no_such_step_a_file_is_looked_for_and_renamed(
 
 
 def test_a_rename_that_the_disk_refuses_publishes_nothing(
-    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, store: UploadStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disk, "_renameat2", lambda *args: -1)
     monkeypatch.setattr(disk.ctypes, "get_errno", lambda: errno.EXDEV)
-    with closing(begin(partials, "x/a", 1)) as upload:
+    with closing(begin(store, "x/a", 1)) as upload:
         upload.write(memoryview(b"1"))
         assert code_of(lambda: upload.publish("fail")) == "internal"
     assert names(storage) == []
-    assert partials.state(upload.id).published is None
+    assert store.state(upload.id).published is None
 
 
 def test_the_disk_begins_with_a_long_upload_while_it_comes(
-    partials: Partials, monkeypatch: pytest.MonkeyPatch
+    store: UploadStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[tuple[int, int]] = []
     monkeypatch.setattr(disk, "begin_write_out", lambda fd, offset, count: begun.append((offset, count)))
     monkeypatch.setattr(module, "_WRITE_OUT", 1000)
-    with closing(begin(partials, "long", 4000)) as upload:
+    with closing(begin(store, "long", 4000)) as upload:
         for _ in range(10):
             upload.write(memoryview(bytes(400)))
     assert begun == [(0, 1200), (1200, 1200), (2400, 1200)]
@@ -692,37 +690,37 @@ BAD_NAMES = [
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
-def test_an_upload_needs_a_portable_name(storage: Storage, partials: Partials, name: str) -> None:
+def test_an_upload_needs_a_portable_name(storage: Storage, store: UploadStore, name: str) -> None:
     with pytest.raises(ErrorReply) as refusal:
-        begin(partials, name)
+        begin(store, name)
     assert refusal.value.code == "bad-name"
     assert os.listdir(storage.root) == []
 
 
-def test_an_upload_below_a_file_is_refused_at_the_start(storage: Storage, partials: Partials) -> None:
-    put(partials, "a", b"file")
-    assert code_of(lambda: begin(partials, "a/b")) == "not-a-file"
+def test_an_upload_below_a_file_is_refused_at_the_start(storage: Storage, store: UploadStore) -> None:
+    put(store, "a", b"file")
+    assert code_of(lambda: begin(store, "a/b")) == "not-a-file"
 
 
 Usage = namedtuple("Usage", "total used free")
 
 
 def test_no_room_is_told_before_the_first_byte(
-    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, store: UploadStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100, 95, 5))
-    assert code_of(lambda: begin(partials, "a", 6)) == "no-space"
-    assert put(partials, "a", b"12345") == "a"
+    assert code_of(lambda: begin(store, "a", 6)) == "no-space"
+    assert put(store, "a", b"12345") == "a"
 
 
 def test_no_room_for_the_rest_is_told_too_and_what_has_come_is_kept(
-    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, store: UploadStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    upload_id = broken_off(partials, "a", 9, b"abc")
+    upload_id = broken_off(store, "a", 9, b"abc")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100, 95, 5))
-    assert code_of(lambda: resume(partials, upload_id, 3)) == "no-space"
+    assert code_of(lambda: resume(store, upload_id, 3)) == "no-space"
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100, 94, 6))
-    with closing(resume(partials, upload_id, 3)) as upload:
+    with closing(resume(store, upload_id, 3)) as upload:
         assert upload.offset == 3
 
 
@@ -732,7 +730,12 @@ def test_no_room_for_the_rest_is_told_too_and_what_has_come_is_kept(
 )
 @pytest.mark.parametrize("step", ["mkdir", "open", "fsync", "replace"])
 def test_a_folder_that_cannot_be_written_is_told_before_the_first_byte_with_the_name(
-    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch, step: str, number: int, code: str
+    storage: Storage,
+    store: UploadStore,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    number: int,
+    code: str,
 ) -> None:
     real = getattr(os, step)
 
@@ -743,7 +746,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_first_byte_with_the_
 
     monkeypatch.setattr(os, step, refuse)
     with pytest.raises(ErrorReply) as refusal:
-        begin(partials, "notes.txt")
+        begin(store, "notes.txt")
     monkeypatch.undo()
     assert refusal.value.code == code
     assert "'notes.txt'" in refusal.value.message
@@ -764,12 +767,12 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_first_byte_with_the_
     ],
 )
 def test_a_disk_that_fails_in_the_middle_is_told_with_its_code(
-    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch, number: int, code: str
+    storage: Storage, store: UploadStore, monkeypatch: pytest.MonkeyPatch, number: int, code: str
 ) -> None:
     def write(fd: int, data: memoryview) -> int:
         raise OSError(number, os.strerror(number))
 
-    with closing(begin(partials, "a", 6)) as upload:
+    with closing(begin(store, "a", 6)) as upload:
         monkeypatch.setattr(os, "write", write)
         assert code_of(lambda: upload.write(memoryview(b"abc"))) == code
         monkeypatch.undo()
@@ -778,40 +781,40 @@ def test_a_disk_that_fails_in_the_middle_is_told_with_its_code(
 
 
 def test_a_disk_that_takes_a_part_gets_the_rest(
-    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, store: UploadStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:2]))
-    put(partials, "a", b"0123456789")
+    put(store, "a", b"0123456789")
     monkeypatch.undo()
     assert content(storage, "a") == b"0123456789"
 
 
 @pytest.mark.parametrize(("number", "code"), [(errno.EIO, "internal"), (errno.ENOSPC, "no-space")])
 def test_a_disk_that_fails_at_the_flush_publishes_nothing(
-    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch, number: int, code: str
+    storage: Storage, store: UploadStore, monkeypatch: pytest.MonkeyPatch, number: int, code: str
 ) -> None:
     def fsync(fd: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    with closing(begin(partials)) as upload:
+    with closing(begin(store)) as upload:
         upload.write(memoryview(b"abc"))
         monkeypatch.setattr(os, "fsync", fsync)
         assert code_of(lambda: upload.publish("fail")) == code
         monkeypatch.undo()
     assert names(storage) == []
-    state = partials.state(upload.id)
+    state = store.state(upload.id)
     assert (state.offset, state.published) == (3, None)
 
 
 def test_file_description_and_folders_are_flushed_before_a_file_counts_as_published(
-    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, store: UploadStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[int | str] = []
     fsync, rename = os.fsync, disk.rename_if_free
     monkeypatch.setattr(os, "fsync", lambda fd: (steps.append(os.fstat(fd).st_ino), fsync(fd)))
     monkeypatch.setattr(disk, "rename_if_free", lambda *places: (steps.append("rename"), rename(*places)))
-    with closing(begin(partials, "w/a")) as upload:
+    with closing(begin(store, "w/a")) as upload:
         upload.write(memoryview(b"abc"))
         upload.publish("fail")
     before, after = steps[: steps.index("rename")], steps[steps.index("rename") + 1 :]
@@ -823,7 +826,7 @@ def test_file_description_and_folders_are_flushed_before_a_file_counts_as_publis
 
 
 def test_a_folder_that_goes_between_its_making_and_the_rename_is_made_again(
-    storage: Storage, partials: Partials, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, store: UploadStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rename, tries = disk.rename_if_free, []
 
@@ -834,19 +837,19 @@ def test_a_folder_that_goes_between_its_making_and_the_rename_is_made_again(
         rename(*places)
 
     monkeypatch.setattr(disk, "rename_if_free", once_without_folder)
-    assert put(partials, "w/a", b"abc") == "w/a"
+    assert put(store, "w/a", b"abc") == "w/a"
     assert len(tries) == 2
 
 
 def test_uploads_and_deletes_in_one_folder_do_not_disturb_each_other(
-    storage: Storage, partials: Partials
+    storage: Storage, store: UploadStore
 ) -> None:
     failures: list[BaseException] = []
 
     def work(number: int) -> None:
         try:
             for _ in range(20):
-                storage.delete(put(partials, f"shared/deep/{number}.txt", b"x"))
+                storage.delete(put(store, f"shared/deep/{number}.txt", b"x"))
         except BaseException as error:
             failures.append(error)
 
@@ -859,64 +862,64 @@ def test_uploads_and_deletes_in_one_folder_do_not_disturb_each_other(
 
 
 def test_a_sweep_removes_what_nobody_has_gone_on_with_and_nothing_else(
-    storage: Storage, partials: Partials, clock: Clock
+    storage: Storage, store: UploadStore, clock: Clock
 ) -> None:
-    young = broken_off(partials, "young", 6, b"abc")
-    old = broken_off(partials, "old", 6, b"abc")
-    fresh_bytes = broken_off(partials, "fresh bytes", 6, b"abc")
+    young = broken_off(store, "young", 6, b"abc")
+    old = broken_off(store, "old", 6, b"abc")
+    fresh_bytes = broken_off(store, "fresh bytes", 6, b"abc")
     make_old(storage, old, f"{old}.json", f"{fresh_bytes}.json")
-    put(partials, "file")
+    put(store, "file")
     os.utime(storage.root / "file", (time.time() - 2 * DAY,) * 2)
-    partials = later(storage, clock)
-    assert partials.sweep() == 1
+    store = later(storage, clock)
+    assert store.sweep() == 1
     assert hidden(storage) == sorted([young, f"{young}.json", fresh_bytes, f"{fresh_bytes}.json"])
     assert names(storage) == ["file"]
-    assert partials.sweep() == 0
-    assert not partials._claims
+    assert store.sweep() == 0
+    assert not store._claims
 
 
-def test_a_sweep_keeps_what_is_being_written_however_slowly(storage: Storage, partials: Partials) -> None:
-    with closing(begin(partials)) as upload:
+def test_a_sweep_keeps_what_is_being_written_however_slowly(storage: Storage, store: UploadStore) -> None:
+    with closing(begin(store)) as upload:
         make_old(storage, upload.id, f"{upload.id}.json")
-        assert partials.sweep() == 0
+        assert store.sweep() == 0
         upload.write(memoryview(b"abc"))
         upload.publish("fail")
     assert content(storage, "a") == b"abc"
 
 
 def test_a_sweep_removes_the_trace_of_a_success_after_a_day_only(
-    storage: Storage, partials: Partials, clock: Clock
+    storage: Storage, store: UploadStore, clock: Clock
 ) -> None:
-    with closing(begin(partials)) as upload:
+    with closing(begin(store)) as upload:
         upload.write(memoryview(b"abc"))
         upload.publish("fail")
     clock.now += DAY - 1
-    assert partials.sweep() == 0
+    assert store.sweep() == 0
     clock.now += 1
-    assert partials.sweep() == 1
+    assert store.sweep() == 1
     assert hidden(storage) == []
     assert content(storage, "a") == b"abc"
 
 
 def test_a_sweep_removes_what_a_crash_has_left_and_what_was_never_ours(
-    storage: Storage, partials: Partials, clock: Clock
+    storage: Storage, store: UploadStore, clock: Clock
 ) -> None:
     folder = storage.root / PARTIALS
     folder.mkdir()
     strange = [UNKNOWN, f"{UNKNOWN}.draft", "f" * 32 + ".draft", "theirs", "theirs.txt", ".x", "a.b.c"]
     for name in strange:
         (folder / name).write_bytes(b"")
-    partials = later(storage, clock)
-    assert partials.sweep() == 0
+    store = later(storage, clock)
+    assert store.sweep() == 0
     make_old(storage, *strange)
-    assert partials.sweep() == 5
+    assert store.sweep() == 5
     assert hidden(storage) == []
 
 
 def test_a_sweep_goes_on_behind_what_it_cannot_remove(
-    storage: Storage, partials: Partials, clock: Clock
+    storage: Storage, store: UploadStore, clock: Clock
 ) -> None:
-    old = [broken_off(partials, f"{n}", 6, b"abc") for n in range(5)]
+    old = [broken_off(store, f"{n}", 6, b"abc") for n in range(5)]
     for number in range(10):
         (storage.root / PARTIALS / f"{number:032x}").mkdir()
     for name in hidden(storage):
@@ -929,30 +932,30 @@ def test_a_sweep_goes_on_behind_what_it_cannot_remove(
 def test_a_step_of_the_clock_removes_nothing_that_somebody_is_still_at(
     storage: Storage, clock: Clock, step: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = Partials(storage, clock=clock)
+    before = UploadStore(storage, clock=clock)
     upload_id = broken_off(before, "a", 6, b"abc")
     wall = time.time
     monkeypatch.setattr(module.time, "time", lambda: wall() + step)
     assert before.sweep() == 0  # the same server
     clock.now = 5.0  # another one, perhaps after a start of the machine
-    partials = Partials(storage, clock=clock)
-    assert partials.sweep() == 0
+    store = UploadStore(storage, clock=clock)
+    assert store.sweep() == 0
     clock.now += GRACE_SECONDS - 1
-    assert partials.sweep() == 0
-    with closing(resume(partials, upload_id, 3)) as upload:
+    assert store.sweep() == 0
+    with closing(resume(store, upload_id, 3)) as upload:
         upload.write(memoryview(b"de"))
     make_old(storage, *hidden(storage))  # as it looks to a clock that was set forward meanwhile
     clock.now += DAY - 1
-    assert partials.sweep() == 0
+    assert store.sweep() == 0
     clock.now += 1
-    assert partials.sweep() == 1
+    assert store.sweep() == 1
     assert hidden(storage) == []
 
 
 def test_what_is_dated_to_the_future_goes_too_when_nobody_has_come_for_long(
-    storage: Storage, partials: Partials, clock: Clock
+    storage: Storage, store: UploadStore, clock: Clock
 ) -> None:
-    broken_off(partials, "a", 6, b"abc")
+    broken_off(store, "a", 6, b"abc")
     make_old(storage, *hidden(storage), age=-30 * DAY)
     after = later(storage, clock)
     assert after.sweep() == 0
@@ -960,8 +963,8 @@ def test_what_is_dated_to_the_future_goes_too_when_nobody_has_come_for_long(
     assert after.sweep() == 1
 
 
-def test_a_sweep_of_a_folder_without_uploads_is_nothing(storage: Storage, partials: Partials) -> None:
-    assert partials.sweep() == 0
+def test_a_sweep_of_a_folder_without_uploads_is_nothing(storage: Storage, store: UploadStore) -> None:
+    assert store.sweep() == 0
     assert os.listdir(storage.root) == []
 
 
@@ -969,29 +972,29 @@ def test_a_sweep_of_a_folder_without_uploads_is_nothing(storage: Storage, partia
 
 
 @needs_links
-def test_uploads_are_never_put_behind_a_link(storage: Storage, partials: Partials) -> None:
+def test_uploads_are_never_put_behind_a_link(storage: Storage, store: UploadStore) -> None:
     outside = storage.root.parent / "elsewhere"
     outside.mkdir()
     (outside / "theirs").write_text("x")
     os.utime(outside / "theirs", (1, 1))
-    upload_id = broken_off(partials, "a", 6, b"abc")
+    upload_id = broken_off(store, "a", 6, b"abc")
     os.rename(storage.root / PARTIALS, outside / "moved")
     (storage.root / PARTIALS).symlink_to(outside / "moved")
     before = sorted(outside.rglob("*"))
-    code_of(lambda: begin(partials, "b"))
-    for call in (partials.state, partials.delete, lambda i: resume(partials, i, 3)):
+    code_of(lambda: begin(store, "b"))
+    for call in (store.state, store.delete, lambda i: resume(store, i, 3)):
         assert code_of(lambda: call(upload_id)) == "not-found"  # noqa: B023
-    partials.forget(upload_id)
-    assert partials.sweep() == 0
+    store.forget(upload_id)
+    assert store.sweep() == 0
     assert sorted(outside.rglob("*")) == before
 
 
 @needs_links
 @pytest.mark.parametrize("part", ["bytes", "description", "draft"])
 def test_a_link_in_the_hidden_folder_is_never_followed(
-    storage: Storage, partials: Partials, clock: Clock, part: str
+    storage: Storage, store: UploadStore, clock: Clock, part: str
 ) -> None:
-    upload_id = broken_off(partials, "a", 10, b"outside")
+    upload_id = broken_off(store, "a", 10, b"outside")
     folder, secret = storage.root / PARTIALS, storage.root.parent / "secret.txt"
     link = (
         folder / {"bytes": upload_id, "description": f"{upload_id}.json", "draft": f"{upload_id}.draft"}[part]
@@ -1003,14 +1006,14 @@ def test_a_link_in_the_hidden_folder_is_never_followed(
         link.unlink(missing_ok=True)
         link.symlink_to(secret)
     if part == "draft":
-        with closing(resume(partials, upload_id, 7)) as upload:
+        with closing(resume(store, upload_id, 7)) as upload:
             upload.write(memoryview(b"abc"))
             upload.publish("fail")
         assert content(storage, "a") == b"outsideabc"
         assert not link.is_symlink()
     else:
-        assert code_of(lambda: resume(partials, upload_id, 7)) == "not-found"
-        assert code_of(lambda: resume(Partials(storage), upload_id, 7)) == "not-found"
+        assert code_of(lambda: resume(store, upload_id, 7)) == "not-found"
+        assert code_of(lambda: resume(UploadStore(storage), upload_id, 7)) == "not-found"
     os.utime(link if part != "draft" else secret, (1, 1), follow_symlinks=False)
     later(storage, clock).sweep()
     assert secret.read_text() == "outside"
@@ -1019,50 +1022,50 @@ def test_a_link_in_the_hidden_folder_is_never_followed(
 @needs_fifo
 @pytest.mark.parametrize("ending", ["", ".json"])
 def test_a_fifo_in_the_hidden_folder_holds_nobody_up(
-    storage: Storage, partials: Partials, ending: str
+    storage: Storage, store: UploadStore, ending: str
 ) -> None:
-    upload_id = broken_off(partials, "a", 6, b"abc")
+    upload_id = broken_off(store, "a", 6, b"abc")
     path = storage.root / PARTIALS / (upload_id + ending)
     path.unlink()
     os.mkfifo(path)
-    assert code_of(lambda: resume(partials, upload_id, 0)) == "not-found"
-    assert code_of(lambda: resume(partials, upload_id, 3)) == "not-found"
+    assert code_of(lambda: resume(store, upload_id, 0)) == "not-found"
+    assert code_of(lambda: resume(store, upload_id, 3)) == "not-found"
 
 
 @needs_links
 def test_a_folder_that_becomes_a_link_during_an_upload_leads_nowhere(
-    storage: Storage, partials: Partials
+    storage: Storage, store: UploadStore
 ) -> None:
-    with closing(begin(partials, "sub/secret.txt", 3, "replace")) as upload:
+    with closing(begin(store, "sub/secret.txt", 3, "replace")) as upload:
         upload.write(memoryview(b"new"))
         (storage.root / "sub").symlink_to("..")
         assert code_of(lambda: upload.publish("replace")) == "not-found"
     assert (storage.root.parent / "secret.txt").read_text() == "outside"
-    assert partials.state(upload.id).published is None
+    assert store.state(upload.id).published is None
 
 
 @needs_links
 def test_a_link_in_the_place_of_the_file_is_never_written_through(
-    storage: Storage, partials: Partials
+    storage: Storage, store: UploadStore
 ) -> None:
-    with closing(begin(partials, "a", 3, "replace")) as upload:
+    with closing(begin(store, "a", 3, "replace")) as upload:
         upload.write(memoryview(b"new"))
         (storage.root / "a").symlink_to("../secret.txt")
         assert code_of(lambda: upload.publish("replace")) == "not-a-file"
-        assert code_of(lambda: partials.publish(upload, "fail")) == "exists"
+        assert code_of(lambda: store.publish(upload, "fail")) == "exists"
     assert (storage.root / "a").is_symlink()
     assert (storage.root.parent / "secret.txt").read_text() == "outside"
 
 
 def test_a_file_can_be_read_as_any_other_and_its_description_by_the_owner_only(
-    storage: Storage, partials: Partials
+    storage: Storage, store: UploadStore
 ) -> None:
     if sys.platform == "win32":
         pytest.skip("other permissions there")
     old = os.umask(0o022)
     try:
-        put(partials, "a")
-        upload_id = broken_off(partials, "b", 6, b"")
+        put(store, "a")
+        upload_id = broken_off(store, "b", 6, b"")
     finally:
         os.umask(old)
     assert stat.S_IMODE((storage.root / "a").stat().st_mode) == 0o644

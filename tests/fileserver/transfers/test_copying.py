@@ -705,7 +705,7 @@ def test_a_relay_that_speaks_for_nobody_needs_no_receipt(relayed: tuple[Running,
 def test_a_session_forgets_old_deliveries(
     running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "MOST_RECEIPTS", 2)
+    monkeypatch.setattr(session_module, "MAX_RECEIPTS", 2)
     (tmp_path / "a").write_bytes(b"a")
     with running.peer() as peer:
         ids = []

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fileserver.workers import leader_followers as module
-from fileserver.workers.leader_followers import LEFT_OUT, MOMENT, SPARE, Crew, Turns
+from fileserver.workers.leader_followers import LEFT_OUT, MOMENT, SPARE, FairLock, LeaderFollowers
 from tests.servers import wait_until
 
 Work = Callable[[], object]
@@ -21,7 +21,7 @@ class Door:
     def __init__(self) -> None:
         self.waiting: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self.leaders: list[int] = []
-        self.crew = Crew(self.serve_next)
+        self.crew = LeaderFollowers(self.serve_next)
 
     def serve_next(self) -> bool:
         work = self.waiting.get()
@@ -29,7 +29,7 @@ class Door:
             self.waiting.put(None)
             return False
         self.leaders.append(threading.get_ident())
-        self.crew.secure_follower()
+        self.crew.ensure_spare()
         work()
         return True
 
@@ -58,8 +58,8 @@ def test_who_is_about_to_wait_lets_another_lead(door: Door) -> None:
     together = threading.Barrier(5)
 
     def wait() -> None:
-        door.crew.about_to_wait()
-        door.crew.about_to_wait()  # as often as it likes
+        door.crew.before_blocking()
+        door.crew.before_blocking()  # as often as it likes
         together.wait(10)
 
     for _ in range(4):
@@ -72,7 +72,7 @@ def test_the_leader_goes_on_leading_if_its_client_needs_no_more_than_a_moment(do
     answers: list[bool] = []
 
     def ask() -> None:
-        answers.append(door.crew.has_a_moment(lambda seconds: seconds == MOMENT))
+        answers.append(door.crew.spin(lambda seconds: seconds == MOMENT))
 
     for _ in range(5):
         door.waiting.put(ask)
@@ -85,8 +85,8 @@ def test_who_does_not_lead_is_given_no_moment(door: Door) -> None:
     answers: list[bool] = []
 
     def wait() -> None:
-        door.crew.about_to_wait()
-        answers.append(door.crew.has_a_moment(lambda seconds: True))
+        door.crew.before_blocking()
+        answers.append(door.crew.spin(lambda seconds: True))
 
     door.waiting.put(wait)
     wait_until(lambda: answers == [False])
@@ -98,9 +98,9 @@ def test_clients_that_are_never_so_quick_are_given_a_moment_now_and_then_only(do
 
     def ask() -> None:
         for number in range(2 + 3 * (LEFT_OUT + 1)):
-            assert not door.crew.has_a_moment(lambda seconds: bool(asked.append(number)))  # noqa: B023
-        assert not any(door.crew.has_a_moment(lambda seconds: True) for _ in range(LEFT_OUT))
-        assert all(door.crew.has_a_moment(lambda seconds: True) for _ in range(100))
+            assert not door.crew.spin(lambda seconds: bool(asked.append(number)))  # noqa: B023
+        assert not any(door.crew.spin(lambda seconds: True) for _ in range(LEFT_OUT))
+        assert all(door.crew.spin(lambda seconds: True) for _ in range(100))
         done.set()
 
     door.waiting.put(ask)
@@ -110,7 +110,7 @@ def test_clients_that_are_never_so_quick_are_given_a_moment_now_and_then_only(do
 
 def test_a_thread_that_has_waited_leads_again_later(door: Door) -> None:
     for number in range(20):
-        door.waiting.put(door.crew.about_to_wait)
+        door.waiting.put(door.crew.before_blocking)
         wait_until(lambda: len(door.leaders) == number + 1)  # noqa: B023
     wait_until(lambda: len([t for t in threading.enumerate() if t.name == SPARE]) <= 3)
     assert len(set(door.leaders)) <= 3
@@ -134,7 +134,7 @@ def test_followers_that_nobody_needs_leave_but_for_one(door: Door, monkeypatch: 
     together = threading.Barrier(6)
 
     def wait() -> None:
-        door.crew.about_to_wait()
+        door.crew.before_blocking()
         together.wait(10)
 
     for _ in range(5):
@@ -152,7 +152,7 @@ def test_nobody_is_lost_when_followers_leave_while_clients_come(monkeypatch: pyt
     door, done, pause = Door(), threading.Semaphore(0), threading.Event()
 
     def wait() -> None:
-        door.crew.about_to_wait()
+        door.crew.before_blocking()
         done.release()
 
     door.crew.start()
@@ -169,7 +169,7 @@ def test_close_waits_for_those_that_serve_and_may_be_called_again() -> None:
     door.crew.start()
 
     def wait() -> None:
-        door.crew.about_to_wait()
+        door.crew.before_blocking()
         go_on.wait(10)
 
     door.waiting.put(wait)
@@ -178,7 +178,7 @@ def test_close_waits_for_those_that_serve_and_may_be_called_again() -> None:
     closing.start()
     wait_until(lambda: door.crew._closed)
     assert not closed.is_set()
-    door.crew.secure_follower()  # none starts any more
+    door.crew.ensure_spare()  # none starts any more
     go_on.set()
     closing.join()
     door.close()
@@ -195,7 +195,7 @@ def test_where_the_system_has_no_thread_the_leader_hears_it(
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError):
-            door.crew.secure_follower()
+            door.crew.ensure_spare()
     done = threading.Event()
     door.waiting.put(done.set)
     assert done.wait(5)
@@ -205,7 +205,7 @@ def test_where_the_system_has_no_thread_the_leader_hears_it(
 
 
 @contextlib.contextmanager
-def another_has_the_turn(turns: Turns) -> Iterator[None]:
+def another_has_the_turn(turns: FairLock) -> Iterator[None]:
     has, go_on = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -226,7 +226,7 @@ def another_has_the_turn(turns: Turns) -> Iterator[None]:
 
 def test_a_turn_is_one_threads_until_it_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TURN_PATIENCE", 10)
-    turns, at_work, most = Turns(), [], []
+    turns, at_work, most = FairLock(), [], []
 
     def work() -> None:
         for _ in range(200):
@@ -247,7 +247,7 @@ def test_a_turn_is_one_threads_until_it_gives_it(monkeypatch: pytest.MonkeyPatch
 
 def test_nobody_waits_long_for_a_turn_and_nobody_gives_anothers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TURN_PATIENCE", 0.01)
-    turns = Turns()
+    turns = FairLock()
     with another_has_the_turn(turns):
         begun = time.monotonic()
         turns.take()
@@ -264,7 +264,7 @@ def test_nobody_waits_long_for_a_turn_and_nobody_gives_anothers(monkeypatch: pyt
 
 def test_who_comes_first_is_first_even_if_another_would_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TURN_PATIENCE", 10)
-    turns, order = Turns(), []
+    turns, order = FairLock(), []
 
     def work(number: int) -> None:
         turns.take()

@@ -1,4 +1,4 @@
-"""Downloads from the page in Chromium: straight from the file server's port where it is reached."""
+"""Downloads from the page in Chromium: directly from the file server's port where it is reached."""
 
 import json
 import re
@@ -19,7 +19,7 @@ browser, stack, page = browsing.browser, browsing.stack, browsing.page
 
 @pytest.fixture(scope="module")
 def relaying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with run_stack(tmp_path_factory.mktemp("relaying"), STRAIGHT_DOWNLOADS="False") as running:
+    with run_stack(tmp_path_factory.mktemp("relaying"), DIRECT_DOWNLOADS="False") as running:
         yield running
 
 
@@ -34,8 +34,8 @@ def put(stack: Stack, name: str, content: bytes) -> None:
     wait_until(lambda: json.loads(stack.request("GET", asked)[1])["files"], 15)
 
 
-def leads_straight(link: Any) -> None:
-    expect(link).to_have_attribute("href", re.compile("[?&]straight=1$"), timeout=PATIENCE)
+def leads_direct(link: Any) -> None:
+    expect(link).to_have_attribute("href", re.compile("[?&]direct=1$"), timeout=PATIENCE)
 
 
 def saved(page: Any, link: Any, path: Path) -> tuple[int | None, str]:
@@ -56,7 +56,7 @@ def test_a_click_fetches_the_file_from_the_port_itself(page: Any, stack: Stack, 
     content = numbered_bytes(20 << 20)
     put(stack, "big ü #1.bin", content)
     shows(file_row(page, "big ü #1.bin"))
-    leads_straight(link(page, "big ü #1.bin"))
+    leads_direct(link(page, "big ü #1.bin"))
     port, name = saved(page, link(page, "big ü #1.bin"), tmp_path / "saved")
     assert (port, name) == (stack.server_port, "big ü #1.bin")
     assert (tmp_path / "saved").read_bytes() == content
@@ -67,21 +67,21 @@ def test_a_click_fetches_the_file_from_the_port_itself(page: Any, stack: Stack, 
     shows(page.locator('#recent [data-name="big ü #1.bin"][data-outcome="complete"]'))
 
 
-def test_rows_that_come_later_lead_straight_as_well(page: Any, stack: Stack) -> None:
+def test_rows_that_come_later_lead_direct_as_well(page: Any, stack: Stack) -> None:
     for number in range(3):
         put(stack, f"later {number}.txt", b"x")
-    leads_straight(link(page, "later 2.txt"))
-    leads_straight(link(page, "later 2.txt", "slow-motion"))
+    leads_direct(link(page, "later 2.txt"))
+    leads_direct(link(page, "later 2.txt", "slow-motion"))
     page.fill("#search", "later 1")
     expect(file_row(page, "later 2.txt")).to_have_count(0, timeout=PATIENCE)
-    leads_straight(link(page, "later 1.txt"))
+    leads_direct(link(page, "later 1.txt"))
     page.click('#files th a[href*="sort"]')
-    leads_straight(link(page, "later 1.txt"))
+    leads_direct(link(page, "later 1.txt"))
 
 
-def test_slow_motion_goes_straight_and_can_be_cancelled_on_the_page(page: Any, stack: Stack) -> None:
+def test_slow_motion_goes_direct_and_can_be_cancelled_on_the_page(page: Any, stack: Stack) -> None:
     put(stack, "slow.bin", bytes(1_000_000))
-    leads_straight(link(page, "slow.bin", "slow-motion"))
+    leads_direct(link(page, "slow.bin", "slow-motion"))
     with page.expect_download() as download:
         link(page, "slow.bin", "slow-motion").click()
     assert urlsplit(download.value.url).port == stack.server_port
@@ -101,7 +101,7 @@ def test_a_download_in_the_middle_of_an_upload_is_relayed_and_leaves_it_alone(
     asked: list[str] = []
     page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
     put(stack, "meanwhile.bin", numbered_bytes(100_000))
-    leads_straight(link(page, "meanwhile.bin"))
+    leads_direct(link(page, "meanwhile.bin"))
     cdp = page.context.new_cdp_session(page)
     cdp.send("Network.enable")
     slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 200_000}
@@ -154,7 +154,7 @@ def test_where_the_port_is_not_reached_the_site_relays(
     assert saved(page, link(page, name), tmp_path / "saved") == (stack.web_port, name)
     assert (tmp_path / "saved").read_bytes() == numbered_bytes(300_000)
     assert stack.ending(name)["outcome"] == "complete"
-    assert "straight" not in link(page, name).get_attribute("href")
+    assert "direct" not in link(page, name).get_attribute("href")
 
 
 def test_turned_off_everything_is_relayed_and_the_port_is_not_asked(

@@ -1,4 +1,4 @@
-/* Downloads straight from the file server, if this browser reaches its port. If not, the site passes the bytes on, and nobody need know. */
+/* Downloads directly from the file server, if this browser reaches its port. If not, the site passes the bytes on, and nobody need know. */
 
 const PATIENCE = 1_500; // ms: a firewall that throws packets away never answers
 
@@ -18,15 +18,15 @@ async function answers(url) {
 }
 
 /* In the link itself, so that it is there for "copy link" and the middle button too. */
-export function lead(link, straight = true) {
+export function lead(link, direct = true) {
   const wishes = new URLSearchParams(link.search);
-  if (straight && reached) wishes.set("straight", "1");
-  else wishes.delete("straight");
+  if (direct && reached) wishes.set("direct", "1");
+  else wishes.delete("direct");
   link.search = wishes;
 }
 
 /* Returns what is to be called when the file server is back: one that was not there could not be found. */
-export function wireStraight() {
+export function wireDirect() {
   const { probe } = document.getElementById("files-section").dataset;
   const files = document.getElementById("files");
   const leadAll = () => files.querySelectorAll("a[data-act=download], a[data-act=slow-motion]").forEach((link) => lead(link));
