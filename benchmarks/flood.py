@@ -76,7 +76,7 @@ def running() -> Iterator[tuple[int, str]]:
         installation = Installation(Path(home), Path(home) / "files")
         installation.migrate()
         random_file(installation.files / "small.bin", SIZE)
-        code = "from files_app import tickets; print(tickets.make('small.bin', '127.0.0.1', None))"
+        code = "from files_app.access import tickets; print(tickets.make('small.bin', '127.0.0.1', None))"
         made = subprocess.run(
             installation.manage("shell", "--no-imports", "-c", code),
             check=True,

@@ -330,7 +330,7 @@ def main() -> None:
     parser.add_argument("--no-kernel-queue", action="store_true")
     options = parser.parse_args()
 
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
     from cfsite.webserver import flow, unsent
 
     if options.descriptors:
