@@ -25,6 +25,7 @@ ROOMS = {
         "events",
         "names",
         "pacing",
+        "rights",
         "wire",
         "storage",
         "workers",

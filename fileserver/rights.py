@@ -1,0 +1,67 @@
+"""Who asks, and what may they do: the seam between the server and whoever decides.
+
+The server asks one function, ``may(principal, right, name)``, before each verb. It knows no accounts and no
+rules; those belong to whoever passes the function in.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from fileserver.pacing import Pace
+
+Right = Literal["list", "get", "add", "replace", "delete", "share", "watch", "control", "manage"]
+
+# On files: asked for a name, or for the beginning of names.
+LIST: Right = "list"
+GET: Right = "get"
+ADD: Right = "add"
+REPLACE: Right = "replace"
+DELETE: Right = "delete"
+SHARE: Right = "share"
+# On the server: asked without a name, or for the name of the transfer.
+WATCH: Right = "watch"
+CONTROL: Right = "control"
+MANAGE: Right = "manage"
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One file that a browser may fetch over HTTP, and how fast; without a name, only that we are there."""
+
+    name: str
+    pace: Pace | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Somebody who asks. ``address`` is that of their connection, or the one that a relay names.
+
+    A ``relay`` may speak for others: the server asks for the relay, and then for whom it names. One with a
+    ``ticket`` may download that one file and nothing else.
+    """
+
+    kind: Literal["guest", "user", "relay", "ticket"] = "guest"
+    user: str | None = None
+    address: str = ""
+    ticket: Ticket | None = None
+
+    @property
+    def is_relay(self) -> bool:
+        return self.kind == "relay"
+
+
+# The ``name`` is empty where a right is about the server, or about all names.
+May = Callable[[Principal, Right, str], bool]
+# (token, text of a ticket, or None; address of the client) → who that is; None: that token is refused
+Authenticate = Callable[[str | None, str], Principal | None]
+
+
+def local_guest(token: str | None, address: str) -> Principal | None:
+    """The authentication of a server on loopback without accounts: there are no tokens."""
+    return Principal("guest", address=address) if token is None else None
+
+
+def may_everything(principal: Principal, right: Right, name: str) -> bool:
+    """The policy of a server on loopback without accounts."""
+    return principal.kind != "ticket"
