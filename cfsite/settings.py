@@ -42,6 +42,7 @@ PARTIAL_UPLOAD_HOURS = env.float("PARTIAL_UPLOAD_HOURS", 24.0)  # that a broken 
 GONE_FILE_DAYS = env.float("GONE_FILE_DAYS", 30.0)  # that what is known of a vanished file is kept
 if not 0 <= GONE_FILE_DAYS <= 36_500:
     raise ImproperlyConfigured("GONE_FILE_DAYS: it must be a number of days from 0 to 36500.")
+WORKER_MODEL = env.str("WORKER_MODEL", "thread_per_client")  # which thread serves which client
 DIRECT_DOWNLOADS = env.bool("DIRECT_DOWNLOADS", True)  # browsers that reach its port download from there
 SERVER_PUBLIC_URL = env.str("SERVER_PUBLIC_URL", "")  # empty: the host of the page, and SERVER_PORT
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from fileserver import workers
 from fileserver.events import Observer
 from fileserver.net.connection import LINE_SECONDS, STALL_SECONDS
 from fileserver.pacing import Pace
@@ -61,7 +62,17 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class Options:
+    """How a server works, beside its limits."""
+
+    worker: str = workers.DEFAULT  # one of ``workers.MODELS``
+    pace: Pace | None = None  # for everybody; ``None`` is full speed
+    direct: bool = False  # whether browsers with a ticket are served over HTTP
+    page_url: str | None = None  # of the site's page, where a browser that opens this port is sent
+
+
+@dataclass(frozen=True, slots=True)
+class ServerContext:
     """What all sessions of a server share."""
 
     storage: Storage
@@ -70,6 +81,4 @@ class Service:
     observer: Observer
     authorize: Authorize
     limits: Limits = field(default_factory=Limits)
-    pace: Pace | None = None
-    direct: bool = False  # whether browsers with a ticket are served over HTTP
-    page_url: str | None = None  # of the site's page, where a browser that opens this port is sent
+    options: Options = field(default_factory=Options)

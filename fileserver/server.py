@@ -1,9 +1,10 @@
-"""Listens, and gives each client a thread to itself, named ``ClientThread-n``.
+"""Listens, accepts clients, and ends them all at a shutdown.
 
-Who waits for clients takes one in and lets another wait in its place before it waits for anything else
-(``crew``), so no client can hold up another, and no single bad connection ends it. ``shutdown`` runs in these
-steps: stop listening, let idle clients go, wait for running transfers, end what still runs, wait for the
-threads.
+The way of one client: ``accept`` here, a thread by one of the models in ``workers`` (read
+``workers/thread_per_client`` first), then ``Session.run`` in that thread, which is named ``ClientThread-n``.
+
+``shutdown`` has these steps: stop listening, let idle clients go, wait for running transfers, end what still
+runs, wait for the threads.
 """
 
 import contextlib
@@ -15,18 +16,19 @@ import socket
 import sys
 import threading
 import time
-from collections import deque
+from collections.abc import Iterator
 
-from fileserver.context import Authorize, Limits, Service, everybody_may_everything
+from fileserver import workers
+from fileserver.context import Authorize, Limits, Options, ServerContext, everybody_may_everything
 from fileserver.events import ClientConnected, ClientDisconnected, ClientRefused, Observer, ignore
 from fileserver.net.connection import Connection
-from fileserver.pacing import Pace
+from fileserver.net.refusals import Refusals
 from fileserver.sessions.session import Session
 from fileserver.storage.folder import Storage
 from fileserver.storage.uploads import UploadStore
 from fileserver.transfers.registry import Registry
 from fileserver.wire.verbs import ErrorReply
-from fileserver.workers.leader_followers import LeaderFollowers
+from fileserver.workers.base import Scheduler
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +39,7 @@ _HOUSEKEEPING_SECONDS = 1.0
 # Seconds of one wait for a client. Where a shutdown of the listener does not end it, it must end by itself.
 _ACCEPT_SECONDS = None if sys.platform.startswith("linux") else 1.0
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-_BREATH = 0.1  # seconds to wait when the system has no more descriptors
-_REFUSED_KEPT = 64  # sockets of refused clients that stay open for a second, so that they can read why
-_REFUSED_SECONDS = 1.0
+_ACCEPT_PAUSE = 0.1  # seconds to wait when the system has no more descriptors
 
 
 class FileServer:
@@ -54,25 +54,23 @@ class FileServer:
         observer: Observer = ignore,
         authorize: Authorize = everybody_may_everything,
         limits: Limits | None = None,
-        pace: Pace | None = None,
-        direct: bool = False,
-        page_url: str | None = None,
+        options: Options | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.registry = Registry(observer, self.limits.max_clients)
         self._uploads = UploadStore(storage, self.limits.keep_partial)
-        self._service = Service(
-            storage, self._uploads, self.registry, observer, authorize, self.limits, pace, direct, page_url
+        options = options or Options()
+        self._context = ServerContext(
+            storage, self._uploads, self.registry, observer, authorize, self.limits, options
         )
         self._host, self._port = host, port
         self._listener: socket.socket | None = None
+        self._workers = workers.MODELS[options.worker](self.accept)
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._left = threading.Condition(self._lock)
-        self._sessions: set[Session] = set()
-        self._crew = LeaderFollowers(self._serve_next)
-        self._refused: deque[tuple[float, socket.socket]] = deque()
-        self._sweep_due = 0.0
+        self._clients: set[Client] = set()
+        self._refusals = Refusals()
         self._is_short = False  # of descriptors or memory
         self._stopping = threading.Event()
 
@@ -100,26 +98,13 @@ class FileServer:
         assert self._listener is not None, "not listening"
         usual_size = threading.stack_size(STACK_SIZE)
         try:
-            self._crew.start()
-            while not self._stopping.wait(_HOUSEKEEPING_SECONDS):
-                self._keep_house(time.monotonic())
+            with self._housekeeping():
+                self._workers.run()
         finally:
             threading.stack_size(usual_size)
             self._stop_listening()
-            self._crew.dismiss()
-            self._let_refused_go(float("inf"))
+            self._refusals.close_until(float("inf"))
             self._listener.close()
-
-    def _keep_house(self, now: float) -> None:
-        """What has to be done now and then, whoever comes."""
-        self._let_refused_go(now)
-        self.registry.folder_is(self._service.storage.fault())
-        self.registry.end_waiting(self.limits.waiting, "aborted", "disconnected")
-        if now >= self._sweep_due:
-            self._sweep_due = now + SWEEP_INTERVAL
-            removed = self._uploads.sweep()
-            if removed:
-                log.info("removed %d uploads that nobody has gone on with", removed)
 
     def shutdown(self, grace: float | None = None) -> None:
         """Stop, and return when no client's thread is left. May be called again, from any thread, to hurry.
@@ -131,18 +116,18 @@ class FileServer:
         self._stop_listening()
         # 2. Clients between two requests, and watchers, are told and let go.
         self.registry.close()
-        for session in self._current():
-            session.wind_down()
+        for client in self._current():
+            client.session.wind_down()
         # 3. Running transfers may end by themselves, within the grace.
-        if not self._wait_for_sessions(grace):
+        if not self._wait_for_clients(grace):
             # 4. Those that did not are ended: aborted, shutting-down.
             self.registry.stop_all("shutting-down")
             # 5. Another may be sending a line to somebody who does not read, or linger: its socket is shut.
-            if not self._wait_for_sessions(1.0):
-                for session in self._current():
-                    session.connection.wake()
-        self._wait_for_sessions(None)
-        self._crew.close()
+            if not self._wait_for_clients(1.0):
+                for client in self._current():
+                    client.session.connection.wake()
+        self._wait_for_clients(None)
+        self._workers.join()
         # 6. Uploads that wait for their next part get none. Last: a thread could have left one more.
         self.registry.end_waiting(0, "aborted", "shutting-down")
 
@@ -152,112 +137,152 @@ class FileServer:
             with contextlib.suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)  # which ends a wait for clients
 
-    def _current(self) -> list[Session]:
+    def _current(self) -> "list[Client]":
         with self._lock:
-            return list(self._sessions)
+            return list(self._clients)
 
-    def _wait_for_sessions(self, seconds: float | None) -> bool:
+    def _wait_for_clients(self, seconds: float | None) -> bool:
         with self._left:
-            return self._left.wait_for(lambda: not self._sessions, seconds)
+            return self._left.wait_for(lambda: not self._clients, seconds)
 
     # --- clients
 
-    def _serve_next(self) -> bool:
-        """Wait for a client, in the thread that will be its own, and serve it; False when none will come."""
+    def accept(self) -> "Client | None":
+        """Wait for the next client; ``None`` when none will come any more. For any thread."""
         assert self._listener is not None, "not listening"
-        try:
-            sock, address = self._listener.accept()
-        except TimeoutError:
-            return True
-        except OSError as error:
+        while True:
+            try:
+                sock, address = self._listener.accept()
+            except TimeoutError:
+                if self._stopping.is_set():
+                    return None
+            except OSError as error:
+                if self._stopping.is_set():
+                    return None
+                self._complain(error)
+            else:
+                self._is_short = False
+                if client := self._welcome(sock, address[0], address_text(*address[:2])):
+                    return client
+
+    def _welcome(self, sock: socket.socket, host: str, peer: str) -> "Client | None":
+        """A client from its socket, unless a limit is reached or the server is stopping."""
+        if reason := self._reason_to_refuse(host):
+            self._refuse(sock, peer, reason)
+            return None
+        connection = Connection(sock, peer, self.limits.stall)
+        client = Client(self, connection, f"ClientThread-{next(self._numbers)}", host)
+        with self._lock:
+            # Listed before it begins, and not once it is too late: shutdown must never miss one.
             if self._stopping.is_set():
-                return False
-            self._complain(error)
-            return True
-        self._is_short = False
-        self._welcome(sock, address[0], address_text(*address[:2]))
-        return True
+                sock.close()
+                return None
+            self._clients.add(client)
+            # Still under the lock: two threads must not report their counts in the wrong order.
+            self.registry.clients_changed(len(self._clients))
+        return client
+
+    def _reason_to_refuse(self, host: str) -> str | None:
+        limits = self.limits
+        with self._lock:
+            if len(self._clients) >= limits.max_clients:
+                return f"The server has its {limits.max_clients} clients; try again later."
+            most = limits.max_clients_per_address
+            if not most or _is_loopback(host):
+                return None
+            mine = sum(client.host == host for client in self._clients)
+        return f"Your address has its {most} connections; try again later." if mine >= most else None
+
+    def _refuse(self, sock: socket.socket, peer: str, reason: str) -> None:
+        self._context.observer(ClientRefused(peer, reason))
+        self._refusals.add(sock, ErrorReply("busy", reason).line())
+
+    def _forget(self, client: "Client") -> None:
+        with self._lock:
+            self._clients.discard(client)
+            self.registry.clients_changed(len(self._clients))
+            if not self._clients and self._stopping.is_set():  # only who stops it waits for that
+                self._left.notify_all()
 
     def _complain(self, error: OSError) -> None:
         if error.errno not in _OUT_OF_RESOURCES:
             log.warning("a client was gone before it was accepted: %s", error)
             return
-        # Said once: without a descriptor to be had, accept fails even if nobody knocks.
+        # Said once: without a descriptor to be had, accept fails even if nobody knocks. Read and written
+        # without a lock: at worst two threads say it.
         if not self._is_short:
             log.error("cannot accept a client: %s; waiting", error.strerror)
         self._is_short = True
-        self._stopping.wait(_BREATH)
+        self._stopping.wait(_ACCEPT_PAUSE)
 
-    def _welcome(self, sock: socket.socket, host: str, peer: str) -> None:
-        reason = self._reason_to_refuse(host)
-        if reason:
-            self._refuse(sock, peer, reason)
-            return
+    # --- now and then
+
+    @contextlib.contextmanager
+    def _housekeeping(self) -> Iterator[None]:
+        """Meanwhile, keep house in a thread of its own. If that fails, the server stops, and its error is
+        raised here."""
+        failed: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                self._keep_house()
+            except BaseException as error:
+                failed.append(error)
+                self._stop_listening()
+
+        thread = threading.Thread(target=run, name="Housekeeper")
+        thread.start()
         try:
-            self._crew.ensure_spare()
-        except RuntimeError:
-            self._refuse(sock, peer, "The server has no more threads; try again later.")
-            return
-        name = f"ClientThread-{next(self._numbers)}"
-        connection = Connection(sock, peer, self.limits.stall, self._crew)
-        session = Session(connection, self._service, name, host)
-        with self._lock:
-            # Listed before it begins, and not once it is too late: shutdown must never miss one.
-            if self._stopping.is_set():
-                sock.close()
-                return
-            self._sessions.add(session)
-            # Still under the lock: two threads must not tell their counts in the wrong order.
-            self.registry.clients_changed(len(self._sessions))
-        self._attend(session)
+            yield
+        finally:
+            self._stop_listening()
+            thread.join()
+        if failed:
+            raise failed[0]
 
-    def _reason_to_refuse(self, host: str) -> str | None:
-        limits = self.limits
-        with self._lock:
-            if len(self._sessions) >= limits.max_clients:
-                return f"The server has its {limits.max_clients} clients; try again later."
-            most = limits.max_clients_per_address
-            if not most or _is_loopback(host):
-                return None
-            mine = sum(session.host == host for session in self._sessions)
-        return f"Your address has its {most} connections; try again later." if mine >= most else None
+    def _keep_house(self) -> None:
+        """Until it stops: what has to be done now and then, whoever comes."""
+        sweep_due = 0.0
+        while not self._stopping.wait(_HOUSEKEEPING_SECONDS):
+            now = time.monotonic()
+            self._refusals.close_until(now)
+            self.registry.folder_is(self._context.storage.fault())
+            self.registry.end_waiting(self.limits.waiting, "aborted", "disconnected")
+            if now >= sweep_due:
+                sweep_due = now + SWEEP_INTERVAL
+                removed = self._uploads.sweep()
+                if removed:
+                    log.info("removed %d uploads that nobody has resumed", removed)
 
-    def _refuse(self, sock: socket.socket, peer: str, reason: str) -> None:
-        self._service.observer(ClientRefused(peer, reason))
-        with contextlib.suppress(OSError):
-            sock.setblocking(False)
-            sock.send(ErrorReply("busy", reason).line())
-            sock.shutdown(socket.SHUT_WR)
-        # Closed at once, a request that lies unread would reset the connection and eat the answer.
-        with self._lock:
-            self._refused.append((time.monotonic() + _REFUSED_SECONDS, sock))
-            if len(self._refused) > _REFUSED_KEPT:
-                self._refused.popleft()[1].close()
 
-    def _let_refused_go(self, now: float) -> None:
-        with self._lock:
-            while self._refused and self._refused[0][0] <= now:
-                self._refused.popleft()[1].close()
+class Client:
+    """A client that was accepted, on its way to a thread."""
 
-    def _attend(self, session: Session) -> None:
-        observer, peer = self._service.observer, session.connection.peer
-        threading.current_thread().name = session.thread
-        observer(ClientConnected(peer, session.thread))
+    def __init__(self, server: FileServer, connection: Connection, thread: str, host: str) -> None:
+        self.thread = thread
+        self.host = host
+        self._server = server
+        self.session = Session(connection, server._context, thread, host)
+
+    def serve(self) -> None:
+        """Talk until either side is done, in the thread of the caller. Raises nothing."""
+        observer, peer = self._server._context.observer, self.session.connection.peer
+        observer(ClientConnected(peer, self.thread))
         try:
-            session.run()
+            self.session.run()
         except Exception:
-            self._crew.before_blocking()
             log.exception("the session of %s failed", peer)
         finally:
-            observer(ClientDisconnected(peer, session.thread))
-            self._forget(session)
+            observer(ClientDisconnected(peer, self.thread))
+            self._server._forget(self)
 
-    def _forget(self, session: Session) -> None:
-        with self._lock:
-            self._sessions.discard(session)
-            self.registry.clients_changed(len(self._sessions))
-            if not self._sessions and self._stopping.is_set():  # only who stops it waits for that
-                self._left.notify_all()
+    def refuse(self, reason: str) -> None:
+        connection = self.session.connection
+        self._server._refuse(connection.sock, connection.peer, reason)
+        self._server._forget(self)
+
+    def announce_to(self, scheduler: Scheduler) -> None:
+        self.session.connection.scheduler = scheduler
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -12,8 +12,11 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
+from fileserver import workers
+from fileserver.context import Options
 from fileserver.events import Event, TransferFinished
 from fileserver.server import FileServer
 from fileserver.storage.folder import Storage
@@ -21,6 +24,8 @@ from fileserver.storage.place import HAS_DIR_FD
 from fileserver.transfers.registry import Transfer
 from tests.conftest import be_late
 
+# The model of all servers that do not ask for another.
+WORKER = os.environ.get("WORKER_MODEL", workers.DEFAULT)
 Address = tuple[str, int]
 T = TypeVar("T")
 E = TypeVar("E")
@@ -134,14 +139,17 @@ def run_server(
     observer: Callable[[Event], None] | None = None,
     **kwargs: Any,
 ) -> Iterator[Running]:
-    """A ``FileServer`` of ``folder`` on port 0; ``kwargs`` are its own (``limits``, ``authorize``, ``pace``).
+    """A ``FileServer`` of ``folder`` on port 0; ``kwargs`` are its own (``limits``, ``authorize``), and its
+    ``Options`` (``pace``).
 
     Running transfers are ended at the end. All events are in ``events``; ``observer`` gets them too.
     """
     events = Events(observer)
+    given = {field.name: kwargs.pop(field.name) for field in fields(Options) if field.name in kwargs}
+    options = replace(Options(worker=WORKER), **given)
     with (
         Storage(folder, use_dir_fd=use_dir_fd) as storage,
-        FileServer(storage, observer=events, **kwargs) as server,
+        FileServer(storage, observer=events, options=options, **kwargs) as server,
     ):
         thread = threading.Thread(target=server.serve_forever, name="Server")
         running = Running(server, storage, events, thread)

@@ -15,6 +15,7 @@ from files_app.checks import secrets_inside
 from files_app.database import database_errors_for_people
 from files_app.hosting.neighbours import who_listens
 from fileserver.server import address_text
+from fileserver.workers import MODELS
 
 
 def add_server_address(parser: ArgumentParser) -> None:
@@ -30,6 +31,12 @@ def port_number(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or not 0 <= int(text) <= 65535:
         raise ArgumentTypeError(f"{text} is no port: it must be a number from 0 to 65535")
     return int(text)
+
+
+def worker_model(text: str) -> str:
+    if text not in MODELS:
+        raise ArgumentTypeError(f"{text} is none of {', '.join(MODELS)}")
+    return text
 
 
 def positive(text: str) -> int:

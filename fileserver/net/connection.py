@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from fileserver.wire.verbs import MAX_LINE_BYTES, ErrorReply, refuse_foreign
-from fileserver.workers.base import ALONE, Scheduler
+from fileserver.workers.base import NullScheduler, Scheduler
 
 try:
     import fcntl
@@ -27,6 +27,7 @@ READ_SIZE = 64 * 1024  # bytes
 STALL_SECONDS = 60.0
 STALL_FLOOR = 100  # bytes a second, on average over STALL_SECONDS
 LINE_SECONDS = 10.0  # from a line's first byte to its LF
+MAX_STREAK = 8  # requests in a row that were there already
 LINGER_SECONDS = 1.0
 LINGER_BYTES = 64 << 20  # a client that sends a refused upload reads the refusal long before
 NOISE_BYTES = 64 * 1024  # that a peer to which we only send may send between two looks
@@ -125,15 +126,15 @@ class Connection:
         sock: socket.socket,
         peer: str,
         stall_seconds: float = STALL_SECONDS,
-        scheduler: Scheduler = ALONE,
     ) -> None:
-        """Each wait for the peer is told to ``scheduler`` here, all else is for the owner to tell."""
         sock.setblocking(False)
         self.sock = sock
         self.peer = peer
         self.stall_seconds = stall_seconds
-        self.scheduler = scheduler
-        self.has_waited = False  # for the peer; its owner may set it back
+        # Told of each wait for the peer here, of the rest by ``begin_request`` and ``expect_to_block``.
+        self.scheduler: Scheduler = NullScheduler()
+        self._has_waited = False  # for the peer, since the last request
+        self._streak = 0  # requests that were there already when the one before was answered
         self._input = bytearray()
         self._over = 0  # the events that nobody waits for any more
         self._slice = _SLICE
@@ -331,12 +332,26 @@ class Connection:
 
     # --- waiting
 
+    def begin_request(self) -> None:
+        """A request was read: its owner has work to do. One that always has one more request gains nothing
+        by it: after some of them the other threads have their turns first."""
+        self._streak = 0 if self._has_waited else self._streak + 1
+        self._has_waited = False
+        if self._streak >= MAX_STREAK:
+            self._streak = 0
+            self.scheduler.before_blocking()
+        self.scheduler.take_turn()
+
+    def expect_to_block(self) -> None:
+        """Its owner may wait for something else than the peer, the disk say, until the next request."""
+        self.scheduler.before_blocking()
+
     def wait(self, events: int, seconds: float) -> bool:
         """Wait until the socket is ready for ``events``, broken, or ended by another thread."""
         if self.scheduler.spin(lambda seconds: _poll_finely(self.sock, events, seconds)):
             return True
         self.scheduler.before_blocking()
-        self.has_waited = True
+        self._has_waited = True
         deadline = time.monotonic() + seconds
         while not self._over & events:
             left = max(0.0, deadline - time.monotonic())

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from fileserver.context import Grant, Service
+from fileserver.context import Grant, ServerContext
 from fileserver.events import Direction
 from fileserver.net.connection import Connection, PeerGone
 from fileserver.pacing import Pace, is_slower
@@ -18,10 +18,10 @@ from fileserver.wire.verbs import ErrorReply, Fields
 
 
 class Handler:
-    def __init__(self, connection: Connection, service: Service, thread: str, host: str) -> None:
+    def __init__(self, connection: Connection, context: ServerContext, thread: str, host: str) -> None:
         self.connection = connection
         self.host = host
-        self.service = service
+        self.context = context
         self.thread = thread
         self._grant: Grant | None = None
         self._lock = threading.Lock()
@@ -38,7 +38,7 @@ class Handler:
     @property
     def grant(self) -> Grant:
         if self._grant is None:
-            found = self.service.authorize(None, self.host)
+            found = self.context.authorize(None, self.host)
             self._grant = found or Grant(None, frozenset())
         return self._grant
 
@@ -48,7 +48,7 @@ class Handler:
     # --- transfers
 
     def _allowed_pace(self, asked: Pace | None) -> Pace | None:
-        own = self.service.pace
+        own = self.context.options.pace
         if asked is None:
             return own
         if not is_slower(asked, than=own):
@@ -59,7 +59,7 @@ class Handler:
         self, direction: Direction, ask: Fields, wake: Callable[[], None] | None = None, **facts: Any
     ) -> Transfer:
         self._begin_transfer()
-        return self.service.registry.start(
+        return self.context.registry.start(
             direction=direction,
             name=ask["name"],
             client=ask["client"] or self.connection.peer,
@@ -77,7 +77,7 @@ class Handler:
         if reason and (error is None or isinstance(error, PeerGone)):
             error = Stopped(reason)  # who stops a transfer ends its connection too
         outcome, word = ending_of(error)
-        self.service.registry.finish(transfer, outcome, word, verified)
+        self.context.registry.finish(transfer, outcome, word, verified)
         self._end_transfer()
 
     def _begin_transfer(self) -> None:

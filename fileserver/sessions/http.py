@@ -212,7 +212,7 @@ class DirectDownloads(Handler):
         """Answer the request that begins with ``line``, and those behind it, until either side is done."""
         lines = [line]
         while self._answer_http(lines):
-            if self._stopping or not self.connection.has_input(self.service.limits.keep_alive):
+            if self._stopping or not self.connection.has_input(self.context.limits.keep_alive):
                 return
             lines = []
 
@@ -220,11 +220,11 @@ class DirectDownloads(Handler):
         """Whether another request may follow. ``lines``: what has been read of this one."""
         try:
             # To check a ticket takes longer than most requests: after each, the others have their turns.
-            self.connection.scheduler.before_blocking()
+            self.connection.expect_to_block()
             self._read_head(lines)
-            self.connection.scheduler.take_turn()
-            if not (self.service.direct and lines and is_direct(lines[0])):
-                raise turned_away(lines, self.service.page_url)
+            self.connection.begin_request()
+            if not (self.context.options.direct and lines and is_direct(lines[0])):
+                raise turned_away(lines, self.context.options.page_url)
             request = parse_head(lines)
             return self._serve(request) and not request.closes
         except Refused as refusal:
@@ -240,7 +240,7 @@ class DirectDownloads(Handler):
 
     def _read_head(self, lines: list[bytes]) -> None:
         """Add the lines of the head up to the empty one; all of it has the time and the room of one limit."""
-        seconds = self.service.limits.line
+        seconds = self.context.limits.line
         deadline = time.monotonic() + seconds
         while line := self._next_head_line(deadline, is_first=not lines):
             lines.append(line)
@@ -277,7 +277,7 @@ class DirectDownloads(Handler):
         if not request.name:
             self.connection.send(head_of(204, _HERE))
             return False
-        with self.service.storage.open(request.name, self.connection.scheduler.before_blocking) as file:
+        with self.context.storage.open(request.name, self.connection.expect_to_block) as file:
             found = _select(request, file)
             head = head_of(found.status, _headers_for(request, file, found))
             if request.method == "GET" and found.status in (200, 206):
@@ -293,7 +293,7 @@ class DirectDownloads(Handler):
         return self._start("download", ask, wake, pace=self._allowed_pace(pace), **facts)
 
     def _redeem(self, request: Request) -> tuple[Grant, Ticket]:
-        grant = self.service.authorize(request.ticket, self.host)
+        grant = self.context.authorize(request.ticket, self.host)
         if grant is None or grant.ticket is None or grant.ticket.name != request.name:
             sentence = "This link is not valid, or not any more; go back to the page and click again."
             raise Refused(403, sentence)

@@ -10,7 +10,7 @@ import logging
 import time
 from collections import OrderedDict
 
-from fileserver.context import Service
+from fileserver.context import ServerContext
 from fileserver.events import FileDeleted, FileHashed, TransferVerified
 from fileserver.names import shown
 from fileserver.net.connection import Connection, PeerGone, Stalled
@@ -25,7 +25,6 @@ from fileserver.wire.verbs import ErrorReply, Fields
 log = logging.getLogger(__name__)
 
 MAX_RECEIPTS = 1000  # deliveries that a session remembers, to check a receipt against
-MAX_IN_TURN = 8  # requests that were there already, after which the others have their turns first
 MAX_EMPTY_LINES = 8  # in a row; a person who leans on the key is answered, a stream of them is cut off
 WATCH_LOOK = 1.0  # seconds between two looks whether a watcher is still there
 
@@ -35,11 +34,10 @@ class _Goodbye(Exception):
 
 
 class Session(UploadVerbs, DirectDownloads):
-    def __init__(self, connection: Connection, service: Service, thread: str, host: str) -> None:
-        super().__init__(connection, service, thread, host)
+    def __init__(self, connection: Connection, context: ServerContext, thread: str, host: str) -> None:
+        super().__init__(connection, context, thread, host)
         self._unreceipted: tuple[Transfer, Entry | OpenFile] | None = None
         self._delivered: OrderedDict[int, Entry | OpenFile] = OrderedDict()
-        self._streak = 0  # requests that were there already when the one before was answered
         self._is_first = True  # the line that comes next
 
     def run(self) -> None:
@@ -55,13 +53,13 @@ class Session(UploadVerbs, DirectDownloads):
     # --- the conversation
 
     def _converse(self) -> None:
-        silence = self.service.limits.first_silence
+        silence = self.context.limits.first_silence
         while True:
             try:
                 line = self._next_request(silence)
                 if line is None:
                     return
-                self._say_what_comes()
+                self.connection.begin_request()
                 self._answer(line)
             except ErrorReply as error:
                 self.connection.send(error.line())
@@ -74,16 +72,7 @@ class Session(UploadVerbs, DirectDownloads):
                 else:
                     self.connection.send(ErrorReply("bad-request", str(error)).line())
                 return
-            silence = self.service.limits.silence
-
-    def _say_what_comes(self) -> None:
-        """To the other threads. Who always has one more request gets no advantage over them from it."""
-        self._streak = 0 if self.connection.has_waited else self._streak + 1
-        self.connection.has_waited = False
-        if self._streak >= MAX_IN_TURN:
-            self._streak = 0
-            self.connection.scheduler.before_blocking()  # not for this client, but to let the others go
-        self.connection.scheduler.take_turn()
+            silence = self.context.limits.silence
 
     def _next_request(self, silence: float) -> bytes | None:
         """The next line that is not empty. Empty ones ask for nothing, so they neither buy time nor last."""
@@ -101,7 +90,7 @@ class Session(UploadVerbs, DirectDownloads):
         line = None
         try:
             if not self._stopping or self._unreceipted:
-                line = self.connection.read_line(silence, self.service.limits.line, since=since)
+                line = self.connection.read_line(silence, self.context.limits.line, since=since)
         except ErrorReply:
             if not self._stopping:  # else it broke off because we stopped reading
                 raise
@@ -123,7 +112,7 @@ class Session(UploadVerbs, DirectDownloads):
         except (PeerGone, Stalled, _Goodbye):
             raise
         except Exception as error:
-            self.connection.scheduler.before_blocking()
+            self.connection.expect_to_block()
             log.exception("%s failed", _word(line))
             refusal = ErrorReply("internal", "The server made a mistake; its log says more.")
             refusal.closes = True
@@ -132,9 +121,10 @@ class Session(UploadVerbs, DirectDownloads):
     def _obey(self, request: protocol.Request) -> None:
         if request.verb != "RECEIPT":
             self._abandon_unreceipted()
-        if request.verb != "GET":
-            self.connection.scheduler.before_blocking()
-        right = protocol.WRITE if request.fields.get("upload") else protocol.VERBS[request.verb].right
+        verb = protocol.VERBS[request.verb]
+        if verb.may_block:
+            self.connection.expect_to_block()
+        right = protocol.WRITE if request.fields.get("upload") else verb.right
         if right and right not in self.grant.rights:
             code = "denied" if self.grant.user else "auth-required"
             raise ErrorReply(code, f"{request.verb} needs the right '{right}'.")
@@ -146,13 +136,13 @@ class Session(UploadVerbs, DirectDownloads):
     # --- verbs
 
     def do_ping(self, ask: Fields) -> None:
-        self._reply(protocol=protocol.NAME, **self.service.registry.ping())
+        self._reply(protocol=protocol.NAME, **self.context.registry.ping())
 
     def do_help(self, ask: Fields) -> None:
         self._reply(verbs={name: verb.help for name, verb in protocol.VERBS.items()})
 
     def do_auth(self, ask: Fields) -> None:
-        grant = self.service.authorize(ask["token"], self.host)
+        grant = self.context.authorize(ask["token"], self.host)
         if grant is None or grant.ticket:
             raise ErrorReply("denied", "This token is not known here.")
         self._grant = grant
@@ -160,7 +150,7 @@ class Session(UploadVerbs, DirectDownloads):
 
     def do_list(self, ask: Fields) -> None:
         unread: set[str] = set()
-        listing = self.service.storage.entries(ask["prefix"], ask["after"], unread.add)
+        listing = self.context.storage.entries(ask["prefix"], ask["after"], unread.add)
         with contextlib.closing(listing) as found:
             entries = list(itertools.islice(found, ask["limit"] + 1))
         more = len(entries) > ask["limit"]
@@ -172,7 +162,7 @@ class Session(UploadVerbs, DirectDownloads):
 
     def do_stat(self, ask: Fields) -> None:
         if ask["upload"] is not None:
-            state = self.service.uploads.state(ask["upload"])
+            state = self.context.uploads.state(ask["upload"])
             self._reply(
                 upload=state.id,
                 name=state.name,
@@ -183,12 +173,12 @@ class Session(UploadVerbs, DirectDownloads):
                 metadata=state.metadata,
             )
             return
-        entry = self.service.storage.stat(ask["name"])
-        self._reply(**_state_of(entry), sha256=self.service.storage.sha256_of(entry))
+        entry = self.context.storage.stat(ask["name"])
+        self._reply(**_state_of(entry), sha256=self.context.storage.sha256_of(entry))
 
     def do_get(self, ask: Fields) -> None:
         pace = self._allowed_pace(ask["pace"])
-        with self.service.storage.open(ask["name"], self.connection.scheduler.before_blocking) as file:
+        with self.context.storage.open(ask["name"], self.connection.expect_to_block) as file:
             if ask["etag"] is not None and ask["etag"] != file.etag:
                 raise ErrorReply("changed", f"{shown(file.name)} is not the same as before; start again.")
             if ask["offset"] > file.size:
@@ -204,7 +194,7 @@ class Session(UploadVerbs, DirectDownloads):
                 pace=pace,
             )
             try:
-                sha256 = self.service.storage.sha256_of(file)
+                sha256 = self.context.storage.sha256_of(file)
                 header = protocol.content_ok(
                     transfer.id, file.name, file.size, file.mtime, file.etag, transfer.offset, length, sha256
                 )
@@ -236,7 +226,7 @@ class Session(UploadVerbs, DirectDownloads):
             file = self._delivered[ask["id"]]
             verified = self._verify(file, ask["sha256"])
             if verified is not None:
-                self.service.observer(TransferVerified(ask["id"], file.name, verified))
+                self.context.observer(TransferVerified(ask["id"], file.name, verified))
         self._reply(verified=verified)
 
     def do_delete(self, ask: Fields) -> None:
@@ -245,15 +235,15 @@ class Session(UploadVerbs, DirectDownloads):
                 raise ErrorReply("bad-request", "An upload has no etag.")
             self._reply(name=self._delete_upload(ask["upload"]))
             return
-        name = self.service.storage.delete(ask["name"], ask["etag"])
+        name = self.context.storage.delete(ask["name"], ask["etag"])
         client = ask["client"] or self.connection.peer
-        self.service.observer(FileDeleted(name, client, ask["user"] or self.grant.user))
-        self.service.registry.files_changed()
+        self.context.observer(FileDeleted(name, client, ask["user"] or self.grant.user))
+        self.context.registry.files_changed()
         self._reply(name=name)
 
     def do_watch(self, ask: Fields) -> None:
         self._reply()
-        with self.service.registry.watching() as watcher:
+        with self.context.registry.watching() as watcher:
             while not self._stopping and not self.connection.has_closed():
                 line = watcher.next_line(WATCH_LOOK)
                 if line is not None:
@@ -262,10 +252,10 @@ class Session(UploadVerbs, DirectDownloads):
             raise _Goodbye
 
     def do_cancel(self, ask: Fields) -> None:
-        upload = self.service.registry.cancel(ask["id"])
+        upload = self.context.registry.cancel(ask["id"])
         if upload:
             with contextlib.suppress(ErrorReply):  # its writer was quicker
-                self.service.uploads.delete(upload)
+                self.context.uploads.delete(upload)
         self._reply(id=ask["id"], state="cancelled")
 
     def do_quit(self, ask: Fields) -> None:
@@ -290,7 +280,7 @@ class Session(UploadVerbs, DirectDownloads):
         """Compare with what was sent; ``None`` if no hash was given or that state of the file is gone."""
         if sha256 is None:
             return None
-        storage = self.service.storage
+        storage = self.context.storage
         known = storage.sha256_of(delivered)
         if known is None:
             try:
@@ -303,7 +293,7 @@ class Session(UploadVerbs, DirectDownloads):
             except (ErrorReply, OSError):
                 return None
             storage.remember_hash(delivered.name, delivered.etag, known)
-            self.service.observer(FileHashed(delivered.name, delivered.etag, known))
+            self.context.observer(FileHashed(delivered.name, delivered.etag, known))
         return known == sha256
 
 

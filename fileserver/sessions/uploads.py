@@ -31,18 +31,18 @@ class UploadVerbs(Handler):
         self.connection.send(last)
         if ask["length"] is None:
             # What is kept for those who did not hear END has no use once they have.
-            self.connection.wait_acknowledged(StallGuard(self.service.limits.stall))
-            self.service.uploads.forget(upload.id)
+            self.connection.wait_acknowledged(StallGuard(self.context.limits.stall))
+            self.context.uploads.forget(upload.id)
 
     def _open_upload(self, ask: Fields) -> UploadWriter | UploadStatus:
         """A new upload, one to go on with, or the state of one that has ended."""
         name, size, upload_id = ask["name"], ask["size"], ask["upload"]
-        most = self.service.limits.max_upload_size
+        most = self.context.limits.max_upload_size
         if most and size > most:
             raise ErrorReply("too-large", f"{shown(name)} has {size} bytes; the limit is {most}.")
         if ask["etag"] is not None and ask["exists"] in ("fail", "rename"):
             raise ErrorReply("bad-request", "An etag is of the file to be replaced: exists must be replace.")
-        uploads, wake = self.service.uploads, self.connection.stop_reading
+        uploads, wake = self.context.uploads, self.connection.stop_reading
         if upload_id is None:
             if ask["offset"]:
                 raise ErrorReply("offset", "A new upload begins at 0.", offset=0)
@@ -75,10 +75,10 @@ class UploadVerbs(Handler):
     def _transfer_of(self, upload: UploadWriter, ask: Fields) -> Transfer:
         """One transfer for all parts of an upload, as long as they come in time."""
         self._begin_transfer()
-        waiting = self.service.registry.go_on(upload.id, self.thread, self.connection.wake)
+        waiting = self.context.registry.go_on(upload.id, self.thread, self.connection.wake)
         if waiting is not None:
             return waiting
-        facts = {"size": ask["size"], "offset": 0, "length": ask["size"], "pace": self.service.pace}
+        facts = {"size": ask["size"], "offset": 0, "length": ask["size"], "pace": self.context.options.pace}
         return self._start("upload", ask, **facts, upload=upload.id, done=upload.offset)
 
     def _publish(self, upload: UploadWriter, ask: Fields, transfer: Transfer) -> bytes:
@@ -91,10 +91,10 @@ class UploadVerbs(Handler):
             raise Stopped(reason)
         entry = upload.publish(exists, etag)
         transfer.name = entry.name
-        self.service.observer(
+        self.context.observer(
             FilePublished(entry.name, entry.size, entry.mtime, entry.etag, upload.sha256, transfer.user)
         )
-        self.service.registry.files_changed()
+        self.context.registry.files_changed()
         self._end(transfer)
         return protocol.end(id=transfer.id, name=entry.name, size=entry.size, sha256=upload.sha256)
 
@@ -115,8 +115,8 @@ class UploadVerbs(Handler):
         self._end(transfer, error)
 
     def _delete_upload(self, upload_id: str) -> str:
-        name = self.service.uploads.delete(upload_id)
-        self.service.registry.cancel_upload(upload_id)
+        name = self.context.uploads.delete(upload_id)
+        self.context.registry.cancel_upload(upload_id)
         return name
 
 

@@ -52,7 +52,7 @@ def send(
         connection.send(header + content + (b"" if changed else seal), guard, transfer.check)
         transfer.advance(len(content))
     else:
-        connection.scheduler.before_blocking()
+        connection.expect_to_block()
         connection.send(header, guard, transfer.check)
         if transfer.pace is None:
             _send_unpaced(connection, file, transfer, guard, stop - held)
@@ -73,7 +73,7 @@ def _read_small(connection: Connection, file: OpenFile, offset: int, size: int) 
     data = file.read_at_once(offset, size)
     if data is not None:
         return data
-    connection.scheduler.before_blocking()
+    connection.expect_to_block()
     return _read(file, offset, size)
 
 

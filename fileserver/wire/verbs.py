@@ -272,6 +272,7 @@ class Verb:
     main: str | None = None
     fields: Mapping[str, Field] = field(default_factory=dict)
     one_of: tuple[str, ...] = ()  # of these, exactly one must be given
+    may_block: bool = True  # before the first byte of its reply; if not, it announces by itself when it must
 
     def read(self, name: str, given: Fields) -> Fields:
         unknown = given.keys() - self.fields.keys()
@@ -326,6 +327,7 @@ VERBS: Mapping[str, Verb] = {
             "pace": Field(_pace),
             **RELAY_FIELDS,
         },
+        may_block=False,  # most small files are in the system's memory
     ),
     "RECEIPT": Verb(
         'RECEIPT id or RECEIPT {"id", "sha256"}: I have stored all of that transfer',

@@ -20,12 +20,12 @@ from files_app.history.spill import spill_path
 from files_app.management.commands.runfileserver import listening, recording
 from files_app.models import File, ServerRun, Transfer
 from fileserver.client.blocking import Client
-from fileserver.context import Limits
+from fileserver.context import Limits, Options
 from fileserver.events import TransferStarted
 from fileserver.pacing import Pace
 from fileserver.server import FileServer
 from fileserver.storage.folder import Storage
-from tests.servers import Events, Peer, wait_until
+from tests.servers import WORKER, Events, Peer, wait_until
 
 
 @pytest.fixture(scope="session")
@@ -142,8 +142,7 @@ def serving(folder: Path, limits: Limits | None = None, pace: Pace | None = None
             observer=events,
             authorize=authorize,
             limits=limits,
-            pace=pace,
-            direct=settings.DIRECT_DOWNLOADS,
+            options=Options(worker=WORKER, pace=pace, direct=settings.DIRECT_DOWNLOADS),
         ) as server,
         recording(recorder, storage, server),
         listening(server),

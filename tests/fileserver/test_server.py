@@ -372,7 +372,7 @@ def test_a_thread_that_cannot_start_is_a_busy_server_and_not_its_end(
     start = threading.Thread.start
 
     def no_thread(thread: threading.Thread) -> None:
-        if thread.name == SPARE:
+        if thread.name.startswith((SPARE, "ClientThread")):
             raise RuntimeError("can't start new thread")
         start(thread)
 
@@ -388,7 +388,7 @@ def test_a_thread_that_cannot_start_is_a_busy_server_and_not_its_end(
 def test_a_lack_of_descriptors_is_said_once_however_long_it_lasts(
     running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(server_module, "_BREATH", 0.001)
+    monkeypatch.setattr(server_module, "_ACCEPT_PAUSE", 0.001)
     accept, tries = socket.socket.accept, iter(range(20))
 
     def failing(sock: socket.socket) -> Any:
@@ -560,7 +560,7 @@ def test_a_relayed_download_may_still_get_its_receipt(
     grant = Grant("site", GUEST.rights, relay=True)
     with run_server(tmp_path, authorize=lambda token, address: grant) as running, running.peer() as peer:
         peer.ask("PING")
-        (session,) = running.server._current()
+        session = running.server._current()[0].session
         if not awaited:
             monkeypatch.setattr(
                 session.connection, "wait_acknowledged", lambda *rest: wait_until(lambda: session._stopping)
@@ -746,6 +746,6 @@ def test_waits_are_cut_in_slices_where_a_system_wakes_none(
 
 def test_what_is_sent_to_a_client_is_never_held_back_for_more(running: Running) -> None:
     with running.peer():
-        wait_until(lambda: running.server._sessions)
-        (session,) = running.server._sessions
+        wait_until(lambda: running.server._clients)
+        session = running.server._current()[0].session
         assert session.connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -27,14 +27,16 @@ from files_app.terminal.options import (
     require_migrated,
     require_nothing_secret,
     taken,
+    worker_model,
 )
 from files_app.views.direct import page_url
-from fileserver.context import Limits
+from fileserver.context import Limits, Options
 from fileserver.events import Event
 from fileserver.pacing import SLOW_MOTION, Pace
 from fileserver.server import FileServer, address_text
 from fileserver.storage.folder import Storage
 from fileserver.storage.root import FolderError
+from fileserver.workers import MODELS
 
 
 class Command(BaseCommand):
@@ -66,6 +68,13 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--slow-motion", action="store_true", help=f"the classroom pace for everybody: {SLOW_MOTION}"
+        )
+
+        parser.add_argument(
+            "--worker",
+            type=worker_model,
+            default=settings.WORKER_MODEL,
+            help=f"which thread serves which client: {', '.join(MODELS)} (default: %(default)s)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -120,9 +129,12 @@ def running(options: dict[str, Any], on_hurry: Callable[[Callable[[], None]], No
             observer=observe,
             authorize=authorize,
             limits=limits,
-            pace=pace_of(options),
-            direct=settings.DIRECT_DOWNLOADS,
-            page_url=page_url(),
+            options=Options(
+                worker=options["worker"],
+                pace=pace_of(options),
+                direct=settings.DIRECT_DOWNLOADS,
+                page_url=page_url(),
+            ),
         )
         try:
             stack.enter_context(server)

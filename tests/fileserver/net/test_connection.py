@@ -14,7 +14,7 @@ import pytest
 from fileserver.net import connection as module
 from fileserver.net.connection import Connection, PeerGone, Stalled, StallGuard
 from fileserver.wire.verbs import ErrorReply, ForeignProtocol
-from fileserver.workers.base import Scheduler
+from fileserver.workers.base import NullScheduler
 from tests.servers import wait_until
 
 Pair = tuple[Connection, socket.socket]
@@ -481,7 +481,7 @@ def test_a_close_lingers_for_a_moment_only_though_there_is_always_one_more_byte(
 # --- the threads beside it
 
 
-class Gossip(Scheduler):
+class Gossip(NullScheduler):
     """Is told what a connection tells, and gives each wait a moment."""
 
     def __init__(self, moment: float) -> None:
@@ -506,7 +506,7 @@ def test_what_comes_within_the_moment_is_not_waited_for(pair: Pair) -> None:
     with in_thread(lambda: peer.sendall(b"one\n")):
         assert connection.read_line(5) == b"one"
     assert gossip.heard in (["in time"], [])  # nothing, if it was there at the first look
-    assert not connection.has_waited
+    assert not connection._has_waited
 
 
 def test_after_the_moment_the_others_hear_that_it_waits(pair: Pair) -> None:
@@ -516,7 +516,7 @@ def test_after_the_moment_the_others_hear_that_it_waits(pair: Pair) -> None:
     with in_thread(lambda: gossip.answered_late(peer)):
         assert connection.read_line(5) == b"one"
     assert gossip.heard == ["too late", "waits"]
-    assert connection.has_waited
+    assert connection._has_waited
 
 
 def test_bytes_that_nobody_wants_let_the_others_go_first(pair: Pair) -> None:
@@ -540,7 +540,8 @@ def test_a_descriptor_that_is_too_high_for_a_moment_is_waited_for_all_the_same()
         raised = socket.socket(fileno=fcntl.fcntl(ours.fileno(), fcntl.F_DUPFD, high))
         with ours, peer, raised:
             gossip = Gossip(moment=5)
-            connection = Connection(raised, "peer", scheduler=gossip)
+            connection = Connection(raised, "peer")
+            connection.scheduler = gossip
 
             with in_thread(lambda: gossip.answered_late(peer)):
                 assert connection.read_line(5) == b"one"

@@ -16,6 +16,7 @@ import pytest
 from fileserver.context import GUEST, Grant, Limits, Ticket
 from fileserver.events import ClientDisconnected, FileDeleted, TransferFinished, TransferStarted
 from fileserver.names import is_safe
+from fileserver.net.connection import Connection
 from fileserver.pacing import Pace
 from fileserver.sessions import http as module
 from fileserver.sessions.http import (
@@ -29,7 +30,6 @@ from fileserver.sessions.http import (
     parse_head,
 )
 from fileserver.transfers.copying import SMALL
-from fileserver.workers.leader_followers import LeaderFollowers
 from tests.servers import Peer, Running, numbered_bytes, run_server, wait_until
 
 BIG = 20_000_000
@@ -745,7 +745,7 @@ def test_a_server_that_ends_lets_idle_browsers_go_and_downloads_finish(tmp_path:
         half.send(b"GET /get/here/ HTTP/1.1\r\nHost:")
         assert start(running, busy) == BIG
         running.live()
-        wait_until(lambda: len(running.server._sessions) == 3)
+        wait_until(lambda: len(running.server._clients) == 3)
         stopping = threading.Thread(target=running.server.shutdown)
         stopping.start()
         assert is_closed(idle)
@@ -760,7 +760,7 @@ def test_a_request_that_comes_when_the_server_ends_is_503(
 ) -> None:
     (tmp_path / "a").write_bytes(b"x")
     assert get(peer, "/get/a/a").status == 200
-    (session,) = running.server._sessions
+    session = running.server._current()[0].session
 
     def stop_and_parse(lines: list[bytes]) -> Request:
         session.wind_down()
@@ -947,13 +947,9 @@ def test_after_each_request_the_others_have_their_turns(
 ) -> None:
     (tmp_path / "a").write_bytes(b"x")
     given: list[str] = []
-    give = LeaderFollowers.before_blocking
-
-    def counting(crew: LeaderFollowers) -> None:
-        given.append(threading.current_thread().name)
-        give(crew)
-
-    monkeypatch.setattr(LeaderFollowers, "before_blocking", counting)
+    monkeypatch.setattr(
+        Connection, "expect_to_block", lambda connection: given.append(threading.current_thread().name)
+    )
     peer.send(head("/get/a/a", "HEAD") * 20)  # all there: no wait is needed between two of them
     for _ in range(20):
         assert Answer(peer, "HEAD").status == 200
