@@ -1,47 +1,15 @@
 """What the sessions of one server share, its limits, and what its clients may do."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fileserver import workers
 from fileserver.events import Observer
 from fileserver.net.connection import LINE_SECONDS, STALL_SECONDS
 from fileserver.pacing import Pace
+from fileserver.rights import Access
 from fileserver.storage.folder import Storage
 from fileserver.storage.uploads import KEEP_SECONDS, UploadStore
 from fileserver.transfers.registry import Registry
-from fileserver.wire import verbs as protocol
-
-
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """One file that a browser may fetch over HTTP, and how fast; without a name, only that we are there."""
-
-    name: str
-    pace: Pace | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What a client may do. ``relay``: it may speak for others, as the web process does.
-
-    One with a ``ticket`` is good for the download of that and nothing else, whatever its rights.
-    """
-
-    user: str | None
-    rights: frozenset[str]
-    relay: bool = False
-    ticket: Ticket | None = None
-
-
-GUEST = Grant(None, frozenset(protocol.RIGHTS))
-# (token, text of a ticket, or None; address of the client) → what it may do; None: that token is refused
-Authorize = Callable[[str | None, str], Grant | None]
-
-
-def everybody_may_everything(token: str | None, address: str) -> Grant | None:
-    """The authorization of a server on loopback without accounts: there are no tokens."""
-    return GUEST if token is None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +47,6 @@ class ServerContext:
     uploads: UploadStore
     registry: Registry
     observer: Observer
-    authorize: Authorize
+    access: Access
     limits: Limits = field(default_factory=Limits)
     options: Options = field(default_factory=Options)

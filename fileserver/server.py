@@ -19,10 +19,11 @@ import time
 from collections.abc import Iterator
 
 from fileserver import workers
-from fileserver.context import Authorize, Limits, Options, ServerContext, everybody_may_everything
+from fileserver.context import Limits, Options, ServerContext
 from fileserver.events import ClientConnected, ClientDisconnected, ClientRefused, Observer, ignore
 from fileserver.net.connection import Connection
 from fileserver.net.refusals import Refusals
+from fileserver.rights import Access
 from fileserver.sessions.session import Session
 from fileserver.storage.folder import Storage
 from fileserver.storage.uploads import UploadStore
@@ -52,7 +53,7 @@ class FileServer:
         port: int = 0,
         *,
         observer: Observer = ignore,
-        authorize: Authorize = everybody_may_everything,
+        access: Access = Access(),  # noqa: B008 - it is a constant
         limits: Limits | None = None,
         options: Options | None = None,
     ) -> None:
@@ -61,7 +62,7 @@ class FileServer:
         self._uploads = UploadStore(storage, self.limits.keep_partial)
         options = options or Options()
         self._context = ServerContext(
-            storage, self._uploads, self.registry, observer, authorize, self.limits, options
+            storage, self._uploads, self.registry, observer, access, self.limits, options
         )
         self._host, self._port = host, port
         self._listener: socket.socket | None = None

@@ -11,17 +11,19 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from fileserver import workers
 from fileserver.context import Options
 from fileserver.events import Event, TransferFinished
+from fileserver.rights import Access, Principal, Right, may_everything
 from fileserver.server import FileServer
 from fileserver.storage.folder import Storage
 from fileserver.storage.place import HAS_DIR_FD
-from fileserver.transfers.registry import Transfer
+from fileserver.transfers.transfer import Transfer
+from fileserver.wire.verbs import RIGHTS, word_of
 from tests.conftest import be_late
 
 # The model of all servers that do not ask for another.
@@ -105,6 +107,25 @@ class Events:
         return found
 
 
+RELAY = Principal("relay", "site")
+ALL = frozenset(RIGHTS)
+
+
+def accounts(people: Mapping[str | None, tuple[Principal, Collection[str]]]) -> Access:
+    """Tokens, whose they are, and their rights as words of the protocol. Whom a relay names may do all."""
+
+    def authenticate(token: str | None, address: str) -> Principal | None:
+        assert address == "127.0.0.1"
+        found = people.get(token)
+        return found and found[0]
+
+    def may(principal: Principal, right: Right, name: str) -> bool:
+        words = next((words for known, words in people.values() if known == principal), ALL)
+        return word_of(right) in words and may_everything(principal, right, name)
+
+    return Access(authenticate, may)
+
+
 class Running:
     """A server that runs in a thread of its own."""
 
@@ -139,7 +160,7 @@ def run_server(
     observer: Callable[[Event], None] | None = None,
     **kwargs: Any,
 ) -> Iterator[Running]:
-    """A ``FileServer`` of ``folder`` on port 0; ``kwargs`` are its own (``limits``, ``authorize``), and its
+    """A ``FileServer`` of ``folder`` on port 0; ``kwargs`` are its own (``limits``, ``access``), and its
     ``Options`` (``pace``).
 
     Running transfers are ended at the end. All events are in ``events``; ``observer`` gets them too.

@@ -24,10 +24,9 @@ from django.template.response import TemplateResponse
 from django.utils.crypto import salted_hmac
 
 from files_app.access import tickets
-from fileserver.context import GUEST, Grant
-from fileserver.wire.verbs import RIGHTS
+from fileserver.rights import GET, Access, Principal, Right
 
-RELAY = Grant(None, frozenset(RIGHTS), relay=True)
+RELAY = Principal("relay")
 
 
 def relay_token() -> str:
@@ -35,16 +34,27 @@ def relay_token() -> str:
     return salted_hmac("files_app.access.relay", "relay", algorithm="sha256").hexdigest()
 
 
-def authorize(token: str | None, host: str) -> Grant | None:
-    """The file server's seam: what a client at ``host`` may do; ``None`` for what is neither a known token
-    nor a ticket that is good there."""
+def authenticate(token: str | None, host: str) -> Principal | None:
+    """Who a client at ``host`` is; ``None`` for what is neither a known token nor a ticket that is good
+    there."""
     if token is None:
-        return GUEST if is_loopback(host) else Grant(None, frozenset())
+        return Principal("guest", address=host)
     given = token.encode("utf-8", "surrogatepass")  # JSON can hold what UTF-8 cannot
     if hmac.compare_digest(given, relay_token().encode()):
         return RELAY
     ticket = tickets.read(token, host)
-    return Grant(None, frozenset(), ticket=ticket) if ticket else None
+    return Principal("ticket", address=host, ticket=ticket) if ticket else None
+
+
+def may(principal: Principal, right: Right, name: str) -> bool:
+    """The policy of the server and of the site: on this machine everybody may do all, nobody else
+    anything."""
+    if principal.ticket is not None:
+        return right == GET and name == principal.ticket.name
+    return principal.kind != "guest" or is_loopback(principal.address)
+
+
+ACCESS = Access(authenticate, may)
 
 
 def is_loopback(host: str) -> bool:

@@ -10,8 +10,8 @@ from typing import Any
 
 from django.core import signing
 
-from fileserver.context import Ticket
 from fileserver.pacing import Pace
+from fileserver.rights import Ticket
 
 SALT = "files_app.access.tickets"  # nothing else that is signed with our key is a ticket
 SECONDS = 600

@@ -16,14 +16,13 @@ from email.utils import formatdate
 from http import HTTPStatus
 from urllib.parse import quote, unquote_to_bytes
 
-from fileserver.context import Grant, Ticket
 from fileserver.names import shown
 from fileserver.net.connection import PeerGone, Stalled
-from fileserver.pacing import Pace
-from fileserver.sessions.base import Handler
+from fileserver.rights import GET, Principal, Ticket
+from fileserver.sessions.peer import Peer
 from fileserver.storage.content import OpenFile
 from fileserver.transfers.copying import FileChanged, send
-from fileserver.transfers.registry import Stopped, Transfer
+from fileserver.transfers.transfer import Stopped, Transfer
 from fileserver.wire.selection import Selection, select
 from fileserver.wire.verbs import ErrorReply
 
@@ -207,12 +206,19 @@ def _anything(line: bytes) -> None:
     """No line is foreign here: what is wrong with one is said in HTTP."""
 
 
-class DirectDownloads(Handler):
-    def converse_http(self, line: bytes) -> None:
+class HttpConversation:
+    """All requests over HTTP on one connection."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._connection = peer.connection
+        self._context = peer.context
+
+    def run(self, line: bytes) -> None:
         """Answer the request that begins with ``line``, and those behind it, until either side is done."""
         lines = [line]
         while self._answer_http(lines):
-            if self._stopping or not self.connection.has_input(self.context.limits.keep_alive):
+            if self._peer.is_stopping or not self._connection.has_input(self._context.limits.keep_alive):
                 return
             lines = []
 
@@ -220,11 +226,11 @@ class DirectDownloads(Handler):
         """Whether another request may follow. ``lines``: what has been read of this one."""
         try:
             # To check a ticket takes longer than most requests: after each, the others have their turns.
-            self.connection.expect_to_block()
+            self._connection.expect_to_block()
             self._read_head(lines)
-            self.connection.begin_request()
-            if not (self.context.options.direct and lines and is_direct(lines[0])):
-                raise turned_away(lines, self.context.options.page_url)
+            self._connection.begin_request()
+            if not (self._context.options.direct and lines and is_direct(lines[0])):
+                raise turned_away(lines, self._context.options.page_url)
             request = parse_head(lines)
             return self._serve(request) and not request.closes
         except Refused as refusal:
@@ -240,7 +246,7 @@ class DirectDownloads(Handler):
 
     def _read_head(self, lines: list[bytes]) -> None:
         """Add the lines of the head up to the empty one; all of it has the time and the room of one limit."""
-        seconds = self.context.limits.line
+        seconds = self._context.limits.line
         deadline = time.monotonic() + seconds
         while line := self._next_head_line(deadline, is_first=not lines):
             lines.append(line)
@@ -250,15 +256,15 @@ class DirectDownloads(Handler):
     def _next_head_line(self, deadline: float, is_first: bool) -> bytes:
         left = max(0.0, deadline - time.monotonic())
         try:
-            line = self.connection.read_line(left, left, _anything)
+            line = self._connection.read_line(left, left, _anything)
         except ErrorReply as error:
-            self._check_stopping()  # else it broke off because we stopped reading
+            self._peer.check_stopping()  # else it broke off because we stopped reading
             if error.code == "timeout":
                 raise Refused(408, "The request did not come to its end in time.") from None
             raise
         if line is None:
             if not is_first:  # who has asked for nothing is told nothing
-                self._check_stopping()
+                self._peer.check_stopping()
             raise PeerGone("The other side has no more requests.")
         return line
 
@@ -266,52 +272,59 @@ class DirectDownloads(Handler):
         body = f"{refusal}\n".encode("utf-8", "replace")
         head = head_of(refusal.status, {**_SENTENCE, **refusal.headers, "Content-Length": str(len(body))})
         is_head = bool(lines) and lines[0].startswith(b"HEAD ")
-        self.connection.send(head if is_head else head + body)
+        self._connection.send(head if is_head else head + body)
 
     # --- one request
 
     def _serve(self, request: Request) -> bool:
         """Whether all was sent that was promised."""
-        self._check_stopping()
-        grant, ticket = self._redeem(request)
+        self._peer.check_stopping()
+        holder, ticket = self._redeem(request)
         if not request.name:
-            self.connection.send(head_of(204, _HERE))
+            self._connection.send(head_of(204, _HERE))
             return False
-        with self.context.storage.open(request.name, self.connection.expect_to_block) as file:
+        with self._context.storage.open(request.name, self._connection.expect_to_block) as file:
             found = _select(request, file)
             head = head_of(found.status, _headers_for(request, file, found))
             if request.method == "GET" and found.status in (200, 206):
-                with self.connection.breakable():
-                    return self._send_file(file, self._begin(file, found, grant.user, ticket.pace), head)
-        self.connection.send(head)
+                with self._connection.breakable():
+                    transfer = self._begin(file, found, holder, ticket)
+                    return self._send_file(file, transfer, head)
+        self._connection.send(head)
         return True
 
-    def _begin(self, file: OpenFile, found: Selection, user: str | None, pace: Pace | None) -> Transfer:
-        ask = {"name": file.name, "client": None, "user": user, "via": "web"}
-        facts = {"size": file.size, "offset": found.offset, "length": found.length}
-        wake = self.connection.break_off
-        return self._start("download", ask, wake, pace=self._allowed_pace(pace), **facts)
+    def _begin(self, file: OpenFile, found: Selection, holder: Principal, ticket: Ticket) -> Transfer:
+        span = (file.size, found.offset, found.length)
+        pace = self._peer.allowed_pace(ticket.pace)
+        return self._peer.start_ticketed(file.name, span, pace, holder)
 
-    def _redeem(self, request: Request) -> tuple[Grant, Ticket]:
-        grant = self.context.authorize(request.ticket, self.host)
-        if grant is None or grant.ticket is None or grant.ticket.name != request.name:
+    def _redeem(self, request: Request) -> tuple[Principal, Ticket]:
+        """Who has this ticket, and what it is good for. Raises ``Refused``."""
+        access, found = (
+            self._context.access,
+            self._context.access.authenticate(request.ticket, self._peer.host),
+        )
+        ticket = found.ticket if found else None
+        if found is None or ticket is None or ticket.name != request.name:
             sentence = "This link is not valid, or not any more; go back to the page and click again."
             raise Refused(403, sentence)
-        return grant, grant.ticket
+        if ticket.name and not access.may(found, GET, ticket.name):
+            raise Refused(403, f"{shown(ticket.name)} may not be downloaded any more.")
+        return found, ticket
 
     def _send_file(self, file: OpenFile, transfer: Transfer, head: bytes) -> bool:
         try:
-            send(self.connection, file, transfer, head)
-            if reason := transfer.close():  # somebody was quicker by a hair
+            send(self._connection, file, transfer, head)
+            if reason := transfer.control.close():  # somebody was quicker by a hair
                 raise Stopped(reason)
         except BaseException as error:
             if not isinstance(error, ErrorReply | PeerGone | Stalled | Stopped | FileChanged):
                 log.exception("%s could not be sent", shown(file.name))
             # Bytes are promised, and only a break says to every browser that they will not come.
-            self.connection.reset()
-            self._end(transfer, error)
+            self._connection.reset()
+            self._peer.end(transfer, error)
             return False
-        self._end(transfer)
+        self._peer.end(transfer)
         return True
 
 

@@ -15,7 +15,7 @@ from fileserver.net.connection import Connection, PeerGone, Stalled, StallGuard
 from fileserver.pacing import Schedule
 from fileserver.storage.content import OpenFile
 from fileserver.storage.uploads import UploadWriter
-from fileserver.transfers.registry import Stopped, Transfer
+from fileserver.transfers.transfer import Stopped, Transfer
 from fileserver.wire.verbs import ErrorReply
 
 SMALL = 64 * 1024  # bytes that are worth reading to save two system calls
@@ -33,40 +33,35 @@ class FileChanged(Exception):
 
 
 def send(
-    connection: Connection, file: OpenFile, transfer: Transfer, header: bytes, seal: bytes | None = None
+    connection: Connection, file: OpenFile, transfer: Transfer, header: bytes, trailer: bytes | None = None
 ) -> None:
-    """Send ``header``, the promised bytes and their ``seal``; return when the peer's system has them all.
+    """Send ``header``, the promised bytes and their ``trailer``; return when the peer's system has them all.
 
-    The seal leaves when the file has proved to be the same to the end: ``END``, or, where a protocol has no
-    such line (``None``), the last promised byte, so that what has changed never looks whole. Raises
-    ``ErrorReply`` (``changed``) in place of the seal, ``FileChanged`` when there are too few bytes,
+    The trailer leaves when the file has proved to be the same to the end: ``END``, or, where a protocol has
+    no such line (``None``), the last promised byte, so that what has changed never looks whole. Raises
+    ``ErrorReply`` (``changed``) in place of the trailer, ``FileChanged`` when there are too few bytes,
     ``PeerGone``, ``Stalled`` and ``Stopped``.
     """
     guard = StallGuard(connection.stall_seconds)
-    stop = transfer.offset + transfer.length
-    held = min(1, transfer.length) if seal is None else 0
-    seal = _read(file, stop - held, held) if seal is None else seal
-    if transfer.pace is None and transfer.length <= SMALL:
-        content = _read_small(connection, file, transfer.offset, transfer.length - held)
+    stop = transfer.facts.offset + transfer.facts.length
+    held = min(1, transfer.facts.length) if trailer is None else 0
+    trailer = _read(file, stop - held, held) if trailer is None else trailer
+    if transfer.control.pace is None and transfer.facts.length <= SMALL:
+        content = _read_small(connection, file, transfer.facts.offset, transfer.facts.length - held)
         changed = file.has_changed()
-        connection.send(header + content + (b"" if changed else seal), guard, transfer.check)
+        connection.send(header + content + (b"" if changed else trailer), guard, transfer.control.check)
         transfer.advance(len(content))
     else:
         connection.expect_to_block()
-        connection.send(header, guard, transfer.check)
-        if transfer.pace is None:
-            _send_unpaced(connection, file, transfer, guard, stop - held)
-            # sendfile queues the pages of the file itself: a write can change them until they have arrived.
-            connection.wait_acknowledged(guard, transfer.check)
-        else:
-            _send_paced(connection, file, transfer, guard, stop - held)
+        connection.send(header, guard, transfer.control.check)
+        _send_content(connection, file, transfer, guard, stop - held)
         changed = file.has_changed()
         if not changed:
-            connection.send(seal, guard, transfer.check)
+            connection.send(trailer, guard, transfer.control.check)
     if changed:
         raise ErrorReply("changed", "The file was changed while it was sent; ask for it again.")
     transfer.advance(held)
-    connection.wait_acknowledged(guard, transfer.check)
+    connection.wait_acknowledged(guard, transfer.control.check)
 
 
 def _read_small(connection: Connection, file: OpenFile, offset: int, size: int) -> bytes | bytearray:
@@ -87,19 +82,34 @@ def _read(file: OpenFile, offset: int, size: int) -> bytes:
     return data
 
 
-def _send_unpaced(
+def _send_content(
     connection: Connection, file: OpenFile, transfer: Transfer, guard: StallGuard, stop: int
 ) -> None:
-    use_sendfile = hasattr(os, "sendfile")
-    out, offset = connection.sock.fileno(), transfer.offset
+    """All bytes up to ``stop``, at whatever pace the transfer has meanwhile."""
+    offset = transfer.facts.offset
     while offset < stop:
+        if transfer.control.pace is None:
+            offset = _send_unpaced(connection, file, transfer, guard, (offset, stop))
+            # sendfile queues the pages of the file itself: a write can change them until they have arrived.
+            connection.wait_acknowledged(guard, transfer.control.check)
+        else:
+            offset = _send_paced(connection, file, transfer, guard, (offset, stop))
+
+
+def _send_unpaced(
+    connection: Connection, file: OpenFile, transfer: Transfer, guard: StallGuard, span: tuple[int, int]
+) -> int:
+    """Send as fast as the peer takes it, until the end or until there is a pace; the offset it came to."""
+    use_sendfile = hasattr(os, "sendfile")
+    out, (offset, stop) = connection.sock.fileno(), span
+    while offset < stop and transfer.control.pace is None:
         count = min(WINDOW, stop - offset)
         if use_sendfile:
             try:
                 sent = connection.send_some(
                     lambda: os.sendfile(out, file.fd, offset, count),  # noqa: B023
                     guard,
-                    transfer.check,
+                    transfer.control.check,
                 )
             except OSError as error:
                 if error.errno not in _NO_SENDFILE:
@@ -110,30 +120,34 @@ def _send_unpaced(
                 raise FileChanged
         else:
             data = _read(file, offset, min(count, PIECE))
-            sent = connection.send_some(lambda: connection.sock.send(data), guard, transfer.check)  # noqa: B023
+            sent = connection.send_some(lambda: connection.sock.send(data), guard, transfer.control.check)  # noqa: B023
         offset += sent
         transfer.advance(sent)
         file.has_changed()  # often, for the sake of what it says in the end
+    return offset
 
 
 def _send_paced(
-    connection: Connection, file: OpenFile, transfer: Transfer, guard: StallGuard, stop: int
-) -> None:
-    assert transfer.pace is not None
-    schedule = Schedule(transfer.pace, time.monotonic)
-    offset, ahead = transfer.offset, memoryview(b"")
-    while offset < stop:
-        transfer.sleep(schedule.next_delay())
+    connection: Connection, file: OpenFile, transfer: Transfer, guard: StallGuard, span: tuple[int, int]
+) -> int:
+    """Send a chunk at each due time, until the end or until the pace is another; the offset it came to."""
+    pace = transfer.control.pace
+    assert pace is not None
+    schedule = Schedule(pace, time.monotonic)
+    (offset, stop), ahead = span, memoryview(b"")
+    while offset < stop and transfer.control.pace is pace:
+        transfer.control.sleep(schedule.next_delay())
         # With thousands of these on a busy machine some wake late; what is due by then leaves at once.
-        chunk_stop = min(stop, offset + transfer.pace.chunk * (1 + schedule.overdue()))
+        chunk_stop = min(stop, offset + pace.chunk * (1 + schedule.overdue()))
         while offset < chunk_stop:
             count = min(chunk_stop - offset, WINDOW)
             if len(ahead) < count:
                 ahead = memoryview(_read(file, offset, min(max(count, AHEAD), stop - offset)))
                 file.has_changed()
-            connection.send(ahead[:count], guard, transfer.check)
+            connection.send(ahead[:count], guard, transfer.control.check)
             offset, ahead = offset + count, ahead[count:]
             transfer.advance(count)
+    return offset
 
 
 def receive(connection: Connection, upload: UploadWriter, transfer: Transfer, length: int) -> None:
@@ -144,18 +158,21 @@ def receive(connection: Connection, upload: UploadWriter, transfer: Transfer, le
     """
 
     def check() -> None:
-        transfer.check()
+        transfer.control.check()
         upload.check()
 
     guard = StallGuard(connection.stall_seconds)
-    schedule = transfer.pace and Schedule(transfer.pace, time.monotonic)
-    piece = min(BUFFER, transfer.pace.chunk if transfer.pace else BUFFER, max(1, length))
-    buffer = memoryview(mmap.mmap(-1, piece))  # memory that is there as far as bytes have come
-    left = length
+    # Memory that is there as far as bytes have come.
+    buffer = memoryview(mmap.mmap(-1, min(BUFFER, max(1, length))))
+    left, pace = length, None
+    schedule: Schedule | None = None
     while left:
+        if transfer.control.pace is not pace:  # the first time, and when somebody has changed it
+            pace = transfer.control.pace
+            schedule = Schedule(pace, time.monotonic) if pace else None
         if schedule:
-            transfer.sleep(schedule.next_delay())
-        view = buffer[: min(left, piece)]
+            transfer.control.sleep(schedule.next_delay())
+        view = buffer[: min(left, len(buffer), pace.chunk if pace else left)]
         count = connection.receive_into(view, guard, check)
         upload.write(view[:count])
         left -= count

@@ -12,8 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from fileserver import rights
 from fileserver.names import shown
 from fileserver.pacing import MAX_CHUNK, MAX_PAUSE, Pace
+from fileserver.rights import Right
+from fileserver.wire import requests
 
 NAME = "CFS/1"
 DEFAULT_PORT = 9999
@@ -21,7 +24,21 @@ MAX_LINE_BYTES = 8192
 MAX_NUMBER = 2**63 - 1
 MAX_LIST = 10_000
 MAX_METADATA = 4096  # characters that are kept with an upload; they must fit into a line
-READ, WRITE, DELETE, WATCH, CONTROL = RIGHTS = ("read", "write", "delete", "watch", "control")
+# The words of the protocol for the rights that the server asks for, in the order in which ``AUTH`` tells
+# them.
+RIGHTS: Mapping[str, tuple[Right, ...]] = {
+    "read": (rights.LIST, rights.GET),
+    "write": (rights.ADD, rights.REPLACE),
+    "delete": (rights.DELETE,),
+    "watch": (rights.WATCH,),
+    "control": (rights.CONTROL,),
+}
+
+
+def word_of(right: Right) -> str:
+    """The word of the protocol for a right."""
+    return next((word for word, asked in RIGHTS.items() if right in asked), right)
+
 
 # After these the server closes: what follows on the connection cannot be trusted to be a request.
 CLOSING_CODES = frozenset({"unknown-verb", "too-long", "busy", "timeout", "shutting-down"})
@@ -53,7 +70,7 @@ class ForeignProtocol(Exception):
 
 class Request(NamedTuple):
     verb: str
-    fields: Fields
+    fields: requests.Fields
 
 
 # --- writing ---------------------------------------------------------------------------------------------
@@ -268,13 +285,14 @@ class Field:
 @dataclass(frozen=True, slots=True)
 class Verb:
     help: str
-    right: str | None = None
+    right: str | None = None  # one of ``RIGHTS``
     main: str | None = None
     fields: Mapping[str, Field] = field(default_factory=dict)
+    request: Callable[..., requests.Fields] = requests.Nothing  # made of the fields
     one_of: tuple[str, ...] = ()  # of these, exactly one must be given
     may_block: bool = True  # before the first byte of its reply; if not, it announces by itself when it must
 
-    def read(self, name: str, given: Fields) -> Fields:
+    def read(self, name: str, given: Fields) -> requests.Fields:
         unknown = given.keys() - self.fields.keys()
         if unknown:
             raise ErrorReply("bad-request", f"{name} has no field {shown(min(unknown), 40)}.")
@@ -290,7 +308,7 @@ class Verb:
             raise ErrorReply(
                 "bad-request", f"{name} needs either {' or '.join(self.one_of)}; HELP shows how."
             )
-        return values
+        return self.request(**values)
 
 
 # Only the site, which proves itself with its own token, may speak for somebody else.
@@ -301,23 +319,30 @@ _ID = Field(_count, required=True)
 VERBS: Mapping[str, Verb] = {
     "PING": Verb("PING: is the server there, and how busy is it"),
     "HELP": Verb("HELP: this list"),
-    "AUTH": Verb("AUTH token: say who you are", main="token", fields={"token": Field(_text, required=True)}),
+    "AUTH": Verb(
+        "AUTH token: say who you are",
+        main="token",
+        fields={"token": Field(_text, required=True)},
+        request=requests.Auth,
+    ),
     "LIST": Verb(
         'LIST [prefix] or LIST {"prefix", "after", "limit"}: the files, sorted by name',
-        READ,
+        "read",
         "prefix",
         {"prefix": Field(_text, ""), "after": Field(_text, ""), "limit": Field(_list_limit, 1000)},
+        request=requests.List,
     ),
     "STAT": Verb(
         'STAT name or STAT {"upload"}: size, time, etag and hash of a file; how far an upload is',
-        READ,
+        "read",
         "name",
         {"name": Field(_text), "upload": Field(_text)},
         one_of=("name", "upload"),
+        request=requests.Stat,
     ),
     "GET": Verb(
         'GET name or GET {"name", "offset", "length", "etag", "pace"}: the bytes of a file',
-        READ,
+        "read",
         "name",
         {
             "name": _NAME,
@@ -327,18 +352,20 @@ VERBS: Mapping[str, Verb] = {
             "pace": Field(_pace),
             **RELAY_FIELDS,
         },
-        may_block=False,  # most small files are in the system's memory
+        may_block=False,  # most small files are in the system's memory,
+        request=requests.Get,
     ),
     "RECEIPT": Verb(
         'RECEIPT id or RECEIPT {"id", "sha256"}: I have stored all of that transfer',
-        READ,
+        "read",
         "id",
         {"id": _ID, "sha256": Field(_sha256)},
+        request=requests.Receipt,
     ),
     "PUT": Verb(
         'PUT {"name", "size", "offset", "length", "upload", "sha256", "exists", "etag", "metadata"}: then '
         "the bytes",
-        WRITE,
+        "write",
         "name",
         {
             "name": _NAME,
@@ -352,16 +379,24 @@ VERBS: Mapping[str, Verb] = {
             "metadata": Field(_metadata),
             **RELAY_FIELDS,
         },
+        request=requests.Put,
     ),
     "DELETE": Verb(
         'DELETE name or DELETE {"upload"} or {"name", "etag"}: remove a file; give up an upload',
-        DELETE,
+        "delete",
         "name",
         {"name": Field(_text), "upload": Field(_text), "etag": Field(_text), **RELAY_FIELDS},
         one_of=("name", "upload"),
+        request=requests.Delete,
     ),
-    "WATCH": Verb("WATCH: everything that moves, a JSON line at a time, until you close", WATCH),
-    "CANCEL": Verb("CANCEL id: end a live transfer", CONTROL, "id", {"id": _ID}),
+    "WATCH": Verb("WATCH: everything that moves, a JSON line at a time, until you close", "watch"),
+    "CANCEL": Verb(
+        "CANCEL id: end a live transfer",
+        "control",
+        "id",
+        {"id": _ID},
+        request=requests.Cancel,
+    ),
     "QUIT": Verb("QUIT: goodbye"),
 }
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from django.contrib.sessions.models import Session
 from django.db import connections, transaction
 from django.test.utils import setup_databases, teardown_databases
 
-from files_app.access import policy as access
+from files_app.access.policy import ACCESS
 from files_app.history.recorder import Recorder
 from files_app.history.spill import spill_path
 from files_app.management.commands.runfileserver import listening, recording
@@ -134,13 +134,12 @@ def begin(running: contextlib.ExitStack, folder: Path) -> Served:
 def serving(folder: Path, limits: Limits | None = None, pace: Pace | None = None) -> Iterator[Served]:
     recorder = Recorder()
     events = Events(recorder)
-    authorize: Callable[..., Any] = access.authorize
     with (
         Storage(folder) as storage,
         FileServer(
             storage,
             observer=events,
-            authorize=authorize,
+            access=ACCESS,
             limits=limits,
             options=Options(worker=WORKER, pace=pace, direct=settings.DIRECT_DOWNLOADS),
         ) as server,

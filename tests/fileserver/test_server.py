@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from fileserver import server as server_module
-from fileserver.context import GUEST, Grant, Limits
+from fileserver.context import Limits
 from fileserver.events import (
     ClientConnected,
     ClientDisconnected,
@@ -27,12 +27,25 @@ from fileserver.events import (
     TransferStarted,
 )
 from fileserver.net import connection as connection_module
+from fileserver.rights import Principal
 from fileserver.server import FileServer, _is_loopback, address_text
 from fileserver.storage import folder as storage_module
 from fileserver.storage import pagecache
 from fileserver.storage.folder import PARTIALS, Storage
 from fileserver.workers.leader_followers import SPARE
-from tests.servers import Peer, Running, numbered_bytes, parsed, run_server, sha256, talk, wait_until
+from tests.servers import (
+    ALL,
+    RELAY,
+    Peer,
+    Running,
+    accounts,
+    numbered_bytes,
+    parsed,
+    run_server,
+    sha256,
+    talk,
+    wait_until,
+)
 
 BIG = 20_000_000  # bytes: more than all buffers on the way
 
@@ -178,8 +191,7 @@ def test_a_storm_of_clients_that_end_in_every_way_has_one_ending_for_each_beginn
     expected: Counter[str] = Counter()
     lock = threading.Lock()
 
-    def authorize(token: str | None, address: str) -> Grant | None:
-        return Grant("site", GUEST.rights, relay=True) if token else GUEST
+    access = accounts({None: (Principal("guest"), ALL), "secret": (RELAY, ALL)})
 
     def whole(peer: Peer, name: str, **fields: Any) -> int:
         header = peer.ask("GET", name=name, **fields)
@@ -197,11 +209,11 @@ def test_a_storm_of_clients_that_end_in_every_way_has_one_ending_for_each_beginn
                     whole(peer, name)
                     outcome = "complete"
                 case 1:
-                    peer.ask("AUTH", token="x")
+                    peer.ask("AUTH", token="secret")
                     peer.ask("RECEIPT", id=whole(peer, name, via="web"))
                     outcome = "complete"
                 case 2:
-                    peer.ask("AUTH", token="x")
+                    peer.ask("AUTH", token="secret")
                     whole(peer, name, via="web")
                     outcome = "aborted"
                 case 3:
@@ -240,7 +252,7 @@ def test_a_storm_of_clients_that_end_in_every_way_has_one_ending_for_each_beginn
         except BaseException as error:
             failures.append(error)
 
-    with run_server(tmp_path, authorize=authorize) as running:
+    with run_server(tmp_path, access=access) as running:
         threads = [threading.Thread(target=guarded, args=(number,)) for number in range(200)]
         for thread in threads:
             thread.start()
@@ -557,21 +569,22 @@ def test_a_relayed_download_may_still_get_its_receipt(
 ) -> None:
     """Whether the server was waiting for the receipt already or was not yet done with the sending."""
     (tmp_path / "a").write_bytes(b"abc")
-    grant = Grant("site", GUEST.rights, relay=True)
-    with run_server(tmp_path, authorize=lambda token, address: grant) as running, running.peer() as peer:
+    with run_server(tmp_path, access=accounts({None: (RELAY, ALL)})) as running, running.peer() as peer:
         peer.ask("PING")
         session = running.server._current()[0].session
         if not awaited:
             monkeypatch.setattr(
-                session.connection, "wait_acknowledged", lambda *rest: wait_until(lambda: session._stopping)
+                session.connection,
+                "wait_acknowledged",
+                lambda *rest: wait_until(lambda: session.peer.is_stopping),
             )
         header = peer.ask("GET", name="a", via="web")
         peer.read(3)
         peer.end()
         if awaited:
-            wait_until(lambda: session._unreceipted)
+            wait_until(lambda: session.downloads.awaits_receipt)
         stopper = stop_in_thread(running, grace=30)
-        wait_until(lambda: session._stopping)
+        wait_until(lambda: session.peer.is_stopping)
         assert peer.ask("RECEIPT", id=header["id"]) == {"verified": None}
         assert peer.err()["code"] == "shutting-down"
         stopper.join()
@@ -582,8 +595,7 @@ def test_a_relayed_download_may_still_get_its_receipt(
 def test_a_transfer_that_does_not_end_within_the_grace_is_aborted(tmp_path: Path, kind: str) -> None:
     (tmp_path / "a").write_bytes(bytes(BIG))
     (tmp_path / "s").write_bytes(b"x")
-    grant = Grant("site", GUEST.rights, relay=True)
-    with run_server(tmp_path, authorize=lambda token, address: grant) as running, running.peer() as peer:
+    with run_server(tmp_path, access=accounts({None: (RELAY, ALL)})) as running, running.peer() as peer:
         if kind == "paced":
             paced_get(running, peer, "a")
         elif kind == "unpaced":

@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from files_app.access.policy import authorize, require_loopback
+from files_app.access.policy import ACCESS, require_loopback
 from files_app.database import database_errors_for_people
 from files_app.history.catalogue import Catalogue
 from files_app.history.recorder import Recorder
@@ -127,7 +127,7 @@ def running(options: dict[str, Any], on_hurry: Callable[[Callable[[], None]], No
             options["host"],
             options["port"],
             observer=observe,
-            authorize=authorize,
+            access=ACCESS,
             limits=limits,
             options=Options(
                 worker=options["worker"],

@@ -2,45 +2,46 @@
 
 import subprocess
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from django.core.management import CommandError
 
 from files_app.access.policy import (
     RELAY,
-    authorize,
+    authenticate,
     comes_from_us,
     is_loopback,
     is_own_origin,
+    may,
     relay_token,
     require_loopback,
 )
-from fileserver.context import GUEST
-from fileserver.wire.verbs import RIGHTS, ErrorReply
+from fileserver.rights import Principal, Right
+from fileserver.wire.verbs import ErrorReply
 from tests.files_app.conftest import Served
 
 
-class TestAuthorize:
+class TestAuthenticate:
     @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1"])
     def test_a_guest_on_this_machine_may_everything_but_speak_for_others(self, host: str) -> None:
-        grant = authorize(None, host)
-        assert grant == GUEST
-        assert grant.rights == frozenset(RIGHTS)
-        assert grant.relay is False
+        guest = authenticate(None, host)
+        assert guest == Principal("guest", address=host)
+        assert all(may(guest, right, "a") for right in get_args(Right))
+        assert guest.is_relay is False
 
     @pytest.mark.parametrize("host", ["192.168.0.7", "10.0.0.1", "8.8.8.8", "fe80::1", "0.0.0.0", "::"])
     def test_a_guest_from_elsewhere_may_nothing(self, host: str) -> None:
-        grant = authorize(None, host)
-        assert grant is not None
-        assert grant.rights == frozenset()
+        guest = authenticate(None, host)
+        assert guest is not None
+        assert not any(may(guest, right, "a") for right in get_args(Right))
 
     def test_the_site_proves_itself_with_its_token(self) -> None:
-        assert authorize(relay_token(), "127.0.0.1") is RELAY
+        assert authenticate(relay_token(), "127.0.0.1") is RELAY
 
     @pytest.mark.parametrize("token", ["", "x", "\ud800", "é", "0" * 64, "🎉" * 100])
     def test_no_other_token_is_known(self, token: str) -> None:
-        assert authorize(token, "127.0.0.1") is None
+        assert authenticate(token, "127.0.0.1") is None
 
     def test_the_token_follows_from_the_secret_key_and_does_not_show_it(self, settings: Any) -> None:
         settings.SECRET_KEY = "one"
@@ -48,7 +49,7 @@ class TestAuthorize:
         settings.SECRET_KEY = "two"
         assert relay_token() != first
         assert "one" not in first
-        assert authorize(first, "127.0.0.1") is None
+        assert authenticate(first, "127.0.0.1") is None
 
     def test_a_guest_cannot_speak_for_others(self, served: Served) -> None:
         served.put("a.txt", b"x")

@@ -1,14 +1,14 @@
 """Tickets: good for one name, one pace, one viewer and ten minutes, and for nothing else."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from django.core import signing
 
 from files_app.access import tickets
-from files_app.access.policy import authorize, relay_token
-from fileserver.context import Ticket
+from files_app.access.policy import authenticate, may, relay_token
 from fileserver.pacing import SLOW_MOTION
+from fileserver.rights import Principal, Right, Ticket
 from fileserver.wire.verbs import MAX_LINE_BYTES
 
 HERE = "127.0.0.1"
@@ -94,13 +94,13 @@ def test_a_ticket_of_any_name_fits_into_a_url_and_a_line() -> None:
         assert len(f"HEAD /get/{made}/ HTTP/1.1") + 3 * len(name.encode()) <= MAX_LINE_BYTES
 
 
-def test_who_shows_a_ticket_gets_that_file_and_no_right() -> None:
-    grant = authorize(tickets.make("a", HERE), HERE)
-    assert grant is not None
-    assert grant.ticket == Ticket("a")
-    assert grant.rights == frozenset()
-    assert grant.relay is False
-    assert authorize(tickets.make("a", HERE), "192.168.0.7") is None
+def test_a_ticket_gives_the_right_to_get_that_file_and_no_other() -> None:
+    holder = authenticate(tickets.make("a", HERE), HERE)
+    assert holder == Principal("ticket", address=HERE, ticket=Ticket("a"))
+    assert [
+        (right, name) for right in get_args(Right) for name in ("a", "b", "") if may(holder, right, name)
+    ] == [("get", "a")]
+    assert authenticate(tickets.make("a", HERE), "192.168.0.7") is None
 
 
 def test_the_token_of_the_site_is_no_ticket() -> None:

@@ -101,7 +101,7 @@ def break_off(url: str, served: Served, data: bytes = DATA[:40_000], offset: int
     """After it, ``data`` has come from a part that promised more."""
     run(cut_part(url, offset, len(DATA) - offset, data, served, offset + len(data)))
     # The file server hears of it a moment later.
-    wait_until(lambda: all(t.waiting_since is not None for t in served.server.registry.live()))
+    wait_until(lambda: all(t.state == "waiting" for t in served.server.registry.live()))
 
 
 # --- core

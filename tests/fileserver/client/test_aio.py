@@ -10,21 +10,17 @@ import pytest
 
 from fileserver.client.aio import AsyncClient
 from fileserver.client.blocking import CHUNK, Incomplete
-from fileserver.context import GUEST, Grant
 from fileserver.events import TransferStarted
+from fileserver.rights import Principal
 from fileserver.wire.verbs import ErrorReply
-from tests.servers import Running, numbered_bytes, run_server, sha256, wait_until
+from tests.servers import ALL, RELAY, Running, accounts, numbered_bytes, run_server, sha256, wait_until
 
-
-def authorize(token: str | None, address: str) -> Grant | None:
-    if token is None:
-        return GUEST
-    return Grant("site", GUEST.rights, relay=True) if token == "secret" else None
+ACCESS = accounts({None: (Principal("guest"), ALL), "secret": (RELAY, ALL)})
 
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
-    with run_server(tmp_path, authorize=authorize) as running:
+    with run_server(tmp_path, access=ACCESS) as running:
         yield running
 
 
@@ -200,7 +196,7 @@ def test_a_part_shorter_than_its_length_is_incomplete_and_waits(running: Running
             await client.put("a", 6, pieces(b"ab"), length=3)
 
     with_client(running, work)
-    wait_until(lambda: running.live().waiting_since is not None)
+    wait_until(lambda: running.live().state == "waiting")
     assert running.live().done == 2
 
 

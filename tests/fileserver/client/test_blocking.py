@@ -12,10 +12,10 @@ import pytest
 
 from fileserver.client import blocking as client_module
 from fileserver.client.blocking import SEND_BUFFER, Client, ErrorReply, Incomplete, keep_short
-from fileserver.context import GUEST, Grant
 from fileserver.pacing import Pace
+from fileserver.rights import Principal
 from fileserver.wire.verbs import MAX_LIST, BadReply
-from tests.servers import Address, Running, numbered_bytes, run_server, sha256, wait_until
+from tests.servers import ALL, Address, Running, accounts, numbered_bytes, run_server, sha256, wait_until
 
 
 @pytest.fixture
@@ -217,10 +217,7 @@ def test_a_watcher_gets_lines_until_the_server_goes(client: Client, running: Run
 
 
 def test_a_token_is_shown_at_the_beginning_and_a_wrong_one_leaves_nothing_open(tmp_path: Path) -> None:
-    def authorize(token: str | None, address: str) -> Grant | None:
-        return GUEST if token == "right" else None
-
-    with run_server(tmp_path, authorize=authorize) as running:
+    with run_server(tmp_path, access=accounts({"right": (Principal("guest"), ALL)})) as running:
         with Client(*running.address, token="right") as client:
             assert client.request("LIST")["count"] == 0
         with pytest.raises(ErrorReply):

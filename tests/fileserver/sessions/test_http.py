@@ -13,11 +13,12 @@ from urllib.parse import quote
 
 import pytest
 
-from fileserver.context import GUEST, Grant, Limits, Ticket
+from fileserver.context import Limits
 from fileserver.events import ClientDisconnected, FileDeleted, TransferFinished, TransferStarted
 from fileserver.names import is_safe
 from fileserver.net.connection import Connection
 from fileserver.pacing import Pace
+from fileserver.rights import Access, Principal, Ticket
 from fileserver.sessions import http as module
 from fileserver.sessions.http import (
     MAX_HEAD_BYTES,
@@ -30,7 +31,7 @@ from fileserver.sessions.http import (
     parse_head,
 )
 from fileserver.transfers.copying import SMALL
-from tests.servers import Peer, Running, numbered_bytes, run_server, wait_until
+from tests.servers import ALL, Peer, Running, accounts, numbered_bytes, run_server, wait_until
 
 BIG = 20_000_000
 TICKETS = {
@@ -44,16 +45,14 @@ TICKETS = {
 }
 
 
-def authorize(token: str | None, host: str) -> Grant | None:
-    if token is None:
-        return GUEST
-    # All rights on purpose: that a ticket is no key to the rest is the server's affair.
-    return Grant("maria", GUEST.rights, ticket=TICKETS[token]) if token in TICKETS else None
+# All rights on purpose: that a ticket is no key to the rest is the server's affair.
+PEOPLE = {token: (Principal("ticket", "maria", ticket=ticket), ALL) for token, ticket in TICKETS.items()}
+ACCESS = accounts({None: (Principal("guest"), ALL), **PEOPLE})
 
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
-    with run_server(tmp_path, authorize=authorize, direct=True) as running:
+    with run_server(tmp_path, access=ACCESS, direct=True) as running:
         yield running
 
 
@@ -468,7 +467,7 @@ def test_a_ticket_has_the_pace(running: Running, peer: Peer, tmp_path: Path) -> 
 
 def test_a_ticket_is_not_faster_than_the_server(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
-    with run_server(tmp_path, authorize=authorize, direct=True, pace=Pace(1, 1)) as running:
+    with run_server(tmp_path, access=ACCESS, direct=True, pace=Pace(1, 1)) as running:
         with running.peer() as peer:
             assert get(peer, "/get/slow/a").status == 403
         with running.peer() as peer:
@@ -544,7 +543,7 @@ def test_a_browser_that_takes_nothing_stalls(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(BIG))
     limits = Limits(stall=0.2)
     with (
-        run_server(tmp_path, authorize=authorize, direct=True, limits=limits) as running,
+        run_server(tmp_path, access=ACCESS, direct=True, limits=limits) as running,
         running.peer(receive_buffer=4096) as peer,
     ):
         peer.send(head("/get/a/a"))
@@ -692,7 +691,7 @@ def test_a_head_that_does_not_come_to_its_end_is_refused_in_time(tmp_path: Path)
     limits = Limits(line=0.2)
     over = threading.Event()
     with (
-        run_server(tmp_path, authorize=authorize, direct=True, limits=limits) as running,
+        run_server(tmp_path, access=ACCESS, direct=True, limits=limits) as running,
         running.peer() as peer,
     ):
 
@@ -717,7 +716,7 @@ def test_an_idle_connection_is_closed_without_a_word(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
     limits = Limits(keep_alive=0.1)
     with (
-        run_server(tmp_path, authorize=authorize, direct=True, limits=limits) as running,
+        run_server(tmp_path, access=ACCESS, direct=True, limits=limits) as running,
         running.peer() as peer,
     ):
         assert get(peer, "/get/a/a").status == 200
@@ -736,7 +735,7 @@ def test_a_peer_that_leaves_in_the_middle_of_a_head_leaves_no_thread(running: Ru
 def test_a_server_that_ends_lets_idle_browsers_go_and_downloads_finish(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(BIG))
     with (
-        run_server(tmp_path, authorize=authorize, direct=True) as running,
+        run_server(tmp_path, access=ACCESS, direct=True) as running,
         running.peer() as idle,
         running.peer() as half,
         running.peer(receive_buffer=64 * 1024) as busy,
@@ -823,7 +822,7 @@ PAGE = "http://127.0.0.1:8000/"
 @pytest.fixture(params=[True, False], ids=["direct", "relayed"])
 def beside_a_page(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Running]:
     (tmp_path / "a").write_bytes(b"x")
-    options = {"authorize": authorize, "direct": request.param, "page_url": PAGE}
+    options = {"access": ACCESS, "direct": request.param, "page_url": PAGE}
     with run_server(tmp_path, **options) as running:
         yield running
 
@@ -884,7 +883,7 @@ def test_where_the_page_is_not_known_a_sentence_says_what_to_do(running: Running
 
 def test_without_direct_downloads_a_ticket_is_nothing(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"secret")
-    with run_server(tmp_path, authorize=authorize, page_url=PAGE) as running, running.peer() as peer:
+    with run_server(tmp_path, access=ACCESS, page_url=PAGE) as running, running.peer() as peer:
         answer = get(peer, "/get/a/a")
         assert (answer.status, answer.sentence.startswith(f"The page is at {PAGE}")) == (404, True)
 
@@ -969,9 +968,7 @@ def test_a_name_of_any_length_fits_into_a_request_line(tmp_path: Path) -> None:
     (tmp_path / name).parent.mkdir(parents=True)
     (tmp_path / name).write_bytes(b"deep")
 
-    def authorize(token: str | None, host: str) -> Grant | None:
-        return Grant(None, frozenset(), ticket=Ticket(name))
-
-    with run_server(tmp_path, authorize=authorize, direct=True) as running, running.peer() as peer:
+    access = Access(lambda token, host: Principal("ticket", ticket=Ticket(name)))
+    with run_server(tmp_path, access=access, direct=True) as running, running.peer() as peer:
         assert get(peer, f"/get/{'t' * 4000}/{quote(name)}").body == b"deep"
         assert running.events.wait_for_kind(TransferFinished).outcome == "complete"

@@ -19,14 +19,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fileserver.context import GUEST, Grant, Limits
+from fileserver.context import Limits
 from fileserver.events import FileDeleted, FileHashed, FilePublished, TransferStarted, TransferVerified
+from fileserver.rights import Access, Principal
+from fileserver.sessions import control as control_module
 from fileserver.sessions import session as session_module
-from fileserver.transfers import registry as registry_module
+from fileserver.sessions.asks import ASKS
+from fileserver.transfers import watch as watch_module
 from fileserver.wire.verbs import VERBS
 from tests.servers import (
+    ALL,
     Peer,
     Running,
+    accounts,
     no_descriptor_left,
     numbered_bytes,
     parsed,
@@ -304,11 +309,11 @@ def test_help_has_one_line_for_each_verb(peer: Peer) -> None:
     assert all(text and "\n" not in text for text in verbs.values())
 
 
-def test_every_verb_of_the_table_has_its_method() -> None:
-    methods = {
-        name.removeprefix("do_").upper() for name in dir(session_module.Session) if name.startswith("do_")
-    }
-    assert methods == set(VERBS)
+def test_every_verb_of_the_table_has_its_method_and_asks_for_its_rights(running: Running) -> None:
+    with running.peer() as peer:
+        peer.ask("PING")
+        session = running.server._current()[0].session
+        assert set(session._methods) == set(ASKS) == set(VERBS)
 
 
 def test_list_gives_names_sizes_and_times_in_order_and_by_pages(peer: Peer, folder: Path) -> None:
@@ -553,21 +558,19 @@ def test_quit_says_ok_and_closes(peer: Peer) -> None:
 # --- rights
 
 
-def accounts(token: str | None, address: str) -> Grant | None:
-    assert address == "127.0.0.1"
-    return {
-        None: Grant(None, frozenset({"read"})),
-        "ann": Grant("ann", frozenset({"read", "write"})),
-        "site": Grant(None, GUEST.rights, relay=True),
-        "broken": Grant("x", frozenset()),
-    }.get(token)
+ACCESS = accounts(
+    {
+        None: (Principal("guest"), {"read"}),
+        "ann": (Principal("user", "ann"), {"read", "write"}),
+        "site": (Principal("relay"), ALL),
+    }
+)
 
 
 NEEDS = [
     ("LIST\n", "read"),
     ("STAT a\n", "read"),
     ("GET a\n", "read"),
-    ("RECEIPT 1\n", "read"),
     ('PUT {"name": "b", "size": 0}\n', "write"),
     ("DELETE a\n", "delete"),
     ("WATCH\n", "watch"),
@@ -579,10 +582,9 @@ NEEDS = [
 def test_a_verb_needs_its_right(folder: Path, line: str, right: str) -> None:
     (folder / "a").write_bytes(b"")
 
-    def authorize(token: str | None, address: str) -> Grant | None:
-        return Grant("ann" if token else None, GUEST.rights - {right})
-
-    with run_server(folder, authorize=authorize) as running, running.peer() as peer:
+    rest = ALL - {right}
+    access = accounts({None: (Principal("guest"), rest), "ann": (Principal("user", "ann"), rest)})
+    with run_server(folder, access=access) as running, running.peer() as peer:
         refusal = peer.refusal(line.encode())
         assert refusal["code"] == "auth-required"
         assert right in refusal["message"]
@@ -597,7 +599,7 @@ def test_a_verb_needs_its_right(folder: Path, line: str, right: str) -> None:
 
 def test_auth_changes_who_one_is_and_a_wrong_token_does_not(folder: Path) -> None:
     (folder / "a").write_bytes(b"x")
-    with run_server(folder, authorize=accounts) as running, running.peer() as peer:
+    with run_server(folder, access=ACCESS) as running, running.peer() as peer:
         assert peer.refusal(b'PUT {"name": "b", "size": 0}\n')["code"] == "auth-required"
         peer.send(b"AUTH ann\n")
         assert peer.ok() == {"user": "ann", "can": ["read", "write"]}
@@ -611,7 +613,7 @@ def test_auth_changes_who_one_is_and_a_wrong_token_does_not(folder: Path) -> Non
 
 def test_the_relay_speaks_for_others_in_every_verb_that_moves(folder: Path) -> None:
     (folder / "a").write_bytes(b"x")
-    with run_server(folder, authorize=accounts) as running, running.peer() as peer:
+    with run_server(folder, access=ACCESS) as running, running.peer() as peer:
         assert peer.ask("AUTH", token="site")["user"] is None
         peer.ask("PUT", name="b", size=0, via="web", user="bob", client="10.0.0.7:1")
         peer.end()
@@ -624,7 +626,7 @@ def test_the_relay_speaks_for_others_in_every_verb_that_moves(folder: Path) -> N
 
 
 def test_without_a_grant_there_is_nothing_but_ping_help_auth_and_quit(folder: Path) -> None:
-    with run_server(folder, authorize=lambda token, address: None) as running:
+    with run_server(folder, access=accounts({})) as running:
         answer = running.talk(b"PING\nHELP\nAUTH x\nLIST\nQUIT\n")
     words = [line.split(b" ")[0] for line in answer.splitlines()]
     assert words == [b"OK", b"OK", b"ERR", b"ERR", b"OK"]
@@ -633,10 +635,10 @@ def test_without_a_grant_there_is_nothing_but_ping_help_auth_and_quit(folder: Pa
 def test_a_mistake_of_the_servers_own_is_internal_and_names_no_path(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def authorize(token: str | None, address: str) -> Grant | None:
+    def authenticate(token: str | None, address: str) -> Principal | None:
         raise RuntimeError(f"cannot reach {folder}")
 
-    with run_server(folder, authorize=authorize) as running:
+    with run_server(folder, access=Access(authenticate)) as running:
         for line in (b"LIST\n", b"AUTH x\n"):
             answer = running.talk(line + b"PING\n")
             assert b'"internal"' in answer
@@ -680,9 +682,9 @@ def test_between_two_requests_there_is_more_time_than_before_the_first(folder: P
 
 @pytest.fixture
 def quick_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_module, "TICK", 0.02)
-    monkeypatch.setattr(registry_module, "HEARTBEAT", 0.2)
-    monkeypatch.setattr(session_module, "WATCH_LOOK", 0.05)
+    monkeypatch.setattr(watch_module, "TICK", 0.02)
+    monkeypatch.setattr(watch_module, "HEARTBEAT", 0.2)
+    monkeypatch.setattr(control_module, "CLOSED_INTERVAL", 0.05)
 
 
 def line_with(peer: Peer, wanted: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
@@ -770,7 +772,7 @@ def test_a_watcher_that_reads_slowly_gets_newer_lines_and_no_backlog(running: Ru
             peer.read(1)
             peer.end()
         last = line_with(watcher, lambda line: line["status"]["sent"] == count)
-        assert len(last["ended"]) <= registry_module.MAX_ROWS
+        assert len(last["ended"]) <= watch_module.MAX_ROWS
 
 
 @pytest.mark.usefixtures("quick_ticks")

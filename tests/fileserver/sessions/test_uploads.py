@@ -14,14 +14,25 @@ from typing import Any
 import pytest
 
 from fileserver import server as server_module
-from fileserver.context import GUEST, Grant, Limits
+from fileserver.context import Limits
 from fileserver.events import FilePublished, TransferFinished, TransferStarted
+from fileserver.rights import Principal
 from fileserver.storage.folder import PARTIALS
 from fileserver.storage.uploads import UploadWriter
-from fileserver.transfers import registry as registry_module
-from fileserver.transfers.registry import Registry, Transfer
+from fileserver.transfers import watch as watch_module
+from fileserver.transfers.registry import Registry
 from tests.lossy import lossy_proxy, random_cuts
-from tests.servers import Peer, Running, numbered_bytes, request, run_server, sha256, wait_until
+from tests.servers import (
+    ALL,
+    Peer,
+    Running,
+    accounts,
+    numbered_bytes,
+    request,
+    run_server,
+    sha256,
+    wait_until,
+)
 
 DATA = numbered_bytes(100_000)
 HASH = sha256(DATA)
@@ -239,7 +250,7 @@ def test_an_upload_by_parts_is_one_transfer(running: Running, tmp_path: Path) ->
             if stop < len(DATA):
                 assert abs(end.pop("expires") - time.time() - 86400) < 60
                 assert end == {"id": 1, "upload": upload, "offset": stop}
-                assert running.live().row(time.monotonic())["state"] == "waiting"
+                assert running.live().state == "waiting"
                 assert files(tmp_path) == []
     assert end == {"id": 1, "name": "a", "size": len(DATA), "sha256": HASH}
     assert (tmp_path / "a").read_bytes() == DATA
@@ -258,7 +269,7 @@ def test_parts_may_come_over_one_connection(peer: Peer, tmp_path: Path) -> None:
 
 def test_a_part_that_breaks_waits_for_the_next(running: Running) -> None:
     upload = break_off(running, 30_000, length=50_000)
-    assert running.live().row(time.monotonic())["state"] == "waiting"
+    assert running.live().state == "waiting"
     assert running.live().done == 30_000
     with running.peer() as peer:
         assert rest(peer, upload)["id"] == 1
@@ -270,7 +281,7 @@ def test_a_part_that_stalls_waits_for_the_next(tmp_path: Path) -> None:
         upload = peer.ask("PUT", name="a", size=10, length=5)["upload"]
         peer.send(b"012")
         assert peer.rest() == b""
-        assert running.live().waiting_since is not None
+        assert running.live().state == "waiting"
         free(running, upload)
         with running.peer() as other:
             assert rest(other, upload, b"0123456789")["id"] == 1
@@ -454,13 +465,13 @@ def test_a_cancel_at_the_moment_when_a_part_ends_leaves_nothing(
 def test_a_cancel_just_before_a_part_ends_stops_it(
     running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wait = Transfer.wait
+    wait = Control.wait_for_part
 
-    def cancel_first(transfer: Transfer) -> str:
-        running.server.registry.cancel(transfer.id)
-        return wait(transfer)
+    def cancel_first(control: Control) -> str:
+        running.server.registry.cancel(running.live().id)
+        return wait(control)
 
-    monkeypatch.setattr(Transfer, "wait", cancel_first)
+    monkeypatch.setattr(Control, "wait_for_part", cancel_first)
     with running.peer() as peer:
         peer.ask("PUT", name="a", size=len(DATA), length=50_000)
         peer.send(DATA[:50_000])
@@ -625,12 +636,14 @@ def test_a_read_only_folder_is_told_before_the_first_byte(
 
 @pytest.mark.parametrize("line", ["STAT", "DELETE"])
 def test_an_upload_is_the_business_of_those_who_may_write(tmp_path: Path, line: str) -> None:
-    rights = {"reader": {"read", "delete"}, "writer": {"write"}}
-
-    def authorize(token: str | None, address: str) -> Grant | None:
-        return Grant(token, frozenset(rights[token])) if token else GUEST
-
-    with run_server(tmp_path, authorize=authorize) as running:
+    access = accounts(
+        {
+            None: (Principal("guest"), ALL),
+            "reader": (Principal("user", "reader"), {"read", "delete"}),
+            "writer": (Principal("user", "writer"), {"write"}),
+        }
+    )
+    with run_server(tmp_path, access=access) as running:
         upload = break_off(running, 50_000)
         with running.peer() as peer:
             peer.ask("AUTH", token="reader")
@@ -645,7 +658,7 @@ def test_an_upload_is_the_business_of_those_who_may_write(tmp_path: Path, line: 
 def test_a_watcher_sees_that_an_upload_waits_and_how_it_ends(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry_module, "TICK", 0.02)
+    monkeypatch.setattr(watch_module, "TICK", 0.02)
     with running.peer() as watcher, running.peer() as peer:
         watcher.ask("WATCH")
         part(peer, DATA, 0, 50_000)

@@ -12,19 +12,31 @@ from typing import Any
 
 import pytest
 
-from fileserver.context import GUEST, Grant, Limits
+from fileserver.context import Limits
 from fileserver.events import TransferFinished, TransferStarted
 from fileserver.net import connection as connection_module
 from fileserver.net.connection import PeerGone, Stalled
 from fileserver.pacing import Pace
-from fileserver.sessions import session as session_module
+from fileserver.rights import Principal
+from fileserver.sessions import downloads as downloads_module
 from fileserver.storage import syscalls as disk
 from fileserver.storage.content import OpenFile
 from fileserver.storage.folder import PARTIALS
 from fileserver.transfers.copying import SMALL, WINDOW, FileChanged, ending_of
-from fileserver.transfers.registry import Stopped
+from fileserver.transfers.transfer import Stopped
 from fileserver.wire.verbs import ErrorReply
-from tests.servers import Peer, Running, numbered_bytes, request, run_server, sha256, wait_until
+from tests.servers import (
+    ALL,
+    RELAY,
+    Peer,
+    Running,
+    accounts,
+    numbered_bytes,
+    request,
+    run_server,
+    sha256,
+    wait_until,
+)
 
 BIG = 20_000_000  # bytes: more than all buffers on the way
 QUICK = Pace(1000, 0.02)
@@ -605,16 +617,13 @@ def test_each_way_to_end_has_its_name(error: BaseException | None, ending: tuple
 # --- receipts of relayed transfers
 
 
-def relay(token: str | None, address: str) -> Grant | None:
-    if token is None:
-        return GUEST
-    return Grant("site", GUEST.rights, relay=True) if token == "secret" else None
+ACCESS = accounts({None: (Principal("guest"), ALL), "secret": (RELAY, ALL)})
 
 
 @pytest.fixture
 def relayed(tmp_path: Path) -> Iterator[tuple[Running, Peer]]:
     (tmp_path / "a").write_bytes(b"content")
-    with run_server(tmp_path, authorize=relay) as running, running.peer() as peer:
+    with run_server(tmp_path, access=ACCESS) as running, running.peer() as peer:
         assert peer.ask("AUTH", token="secret")["user"] == "site"
         yield running, peer
 
@@ -676,8 +685,8 @@ def test_a_relayed_download_that_is_cancelled_while_its_receipt_is_awaited_is_ca
     header = peer.ask("GET", name="a", via="web")
     peer.read(7)
     peer.end()
-    (session,) = running.server._current()
-    wait_until(lambda: session._unreceipted)
+    session = running.server._current()[0].session
+    wait_until(lambda: session.downloads.awaits_receipt)
     with running.peer() as other:
         other.ask("CANCEL", id=header["id"])
     ending = running.events.ending(header["id"])
@@ -705,7 +714,7 @@ def test_a_relay_that_speaks_for_nobody_needs_no_receipt(relayed: tuple[Running,
 def test_a_session_forgets_old_deliveries(
     running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "MAX_RECEIPTS", 2)
+    monkeypatch.setattr(downloads_module, "MAX_RECEIPTS", 2)
     (tmp_path / "a").write_bytes(b"a")
     with running.peer() as peer:
         ids = []

@@ -8,29 +8,24 @@ from typing import Any
 
 import pytest
 
-from fileserver.events import Event, TransferFinished, TransferProgressed, TransferStarted
-from fileserver.pacing import SLOW_MOTION
-from fileserver.transfers import registry as module
-from fileserver.transfers.registry import MAX_ROWS, RateMeter, Registry, Stopped, Transfer, Watcher
+from fileserver.events import Event, TransferFacts, TransferFinished, TransferProgressed, TransferStarted
+from fileserver.pacing import SLOW_MOTION, Pace
+from fileserver.transfers import watch as module
+from fileserver.transfers.rates import RateMeter
+from fileserver.transfers.registry import Registry
+from fileserver.transfers.transfer import Control, Stopped, Transfer
+from fileserver.transfers.watch import MAX_ROWS, Watcher, row_of
 from fileserver.wire.verbs import ErrorReply
 from tests.servers import Events, wait_until
 
 
-def start(registry: Registry, **facts: Any) -> Transfer:
-    usual: dict[str, Any] = {
-        "direction": "download",
-        "name": "a",
-        "size": 1000,
-        "offset": 0,
-        "length": 1000,
-        "client": "1.2.3.4:5",
-        "user": None,
-        "via": "tcp",
-        "thread": "ClientThread-1",
-        "pace": None,
-        "wake": lambda: None,
-    }
-    return registry.start(**(usual | facts))
+def start(
+    registry: Registry, *, pace: Pace | None = None, wake: Callable[[], None] = lambda: None, **facts: Any
+) -> Transfer:
+    usual = TransferFacts(
+        0, "download", "a", 1000, 0, 1000, "1.2.3.4:5", None, "tcp", "ClientThread-1", str(pace or ""), 1.5
+    )
+    return registry.start(usual._replace(**facts), Control(wake, pace))
 
 
 @pytest.fixture
@@ -72,13 +67,13 @@ def test_ids_are_given_in_order_and_each_beginning_has_its_ending(registry: Regi
 def test_a_cancel_wakes_the_transfer_and_says_why(registry: Registry) -> None:
     woken: list[int] = []
     transfer = start(registry, wake=lambda: woken.append(1))
-    transfer.check()
+    transfer.control.check()
     registry.cancel(transfer.id)
     assert woken == [1]
     with pytest.raises(Stopped, match="cancelled"):
-        transfer.check()
+        transfer.control.check()
     with pytest.raises(Stopped):
-        transfer.sleep(60)
+        transfer.control.sleep(60)
 
 
 def test_a_transfer_is_stopped_once_and_not_after_its_end(registry: Registry) -> None:
@@ -89,11 +84,11 @@ def test_a_transfer_is_stopped_once_and_not_after_its_end(registry: Registry) ->
             registry.cancel(transfer_id)
         assert refusal.value.code == "not-running"
     registry.stop_all("shutting-down")
-    assert transfer.close() == "cancelled"
+    assert transfer.control.close() == "cancelled"
     closed = start(registry)
-    assert closed.close() == ""
-    assert not closed.stop("cancelled")
-    closed.check()
+    assert closed.control.close() == ""
+    assert not closed.control.stop("cancelled")
+    closed.control.check()
 
 
 def start_upload(registry: Registry, upload: str = "u", **facts: Any) -> Transfer:
@@ -105,16 +100,16 @@ def test_an_upload_waits_for_its_next_part_and_goes_on_in_another_thread(
 ) -> None:
     woken: list[str] = []
     other, transfer = start_upload(registry, "other"), start_upload(registry, wake=lambda: woken.append("1"))
-    assert registry.go_on("u", "ClientThread-2", lambda: woken.append("2")) is None
+    assert registry.resume("u", "ClientThread-2", lambda: woken.append("2")) is None
     transfer.advance(10)
-    assert transfer.wait() == ""
-    row = transfer.row(time.monotonic())
-    assert (row["state"], row["done"], other.row(time.monotonic())["state"]) == ("waiting", 10, "running")
-    assert registry.go_on("unknown", "ClientThread-2", lambda: None) is None
-    assert registry.go_on("u", "ClientThread-2", lambda: woken.append("2")) is transfer
-    row = transfer.row(time.monotonic())
+    assert transfer.control.wait_for_part() == ""
+    row = row_of(transfer, time.monotonic())
+    assert (row["state"], row["done"], other.state) == ("waiting", 10, "running")
+    assert registry.resume("unknown", "ClientThread-2", lambda: None) is None
+    assert registry.resume("u", "ClientThread-2", lambda: woken.append("2")) is transfer
+    row = row_of(transfer, time.monotonic())
     assert (row["state"], row["thread"]) == ("running", "ClientThread-2")
-    assert registry.go_on("u", "ClientThread-3", lambda: None) is None
+    assert registry.resume("u", "ClientThread-3", lambda: None) is None
     registry.cancel(transfer.id)
     assert woken == ["2"]
     assert len(events.of(TransferStarted)) == 2
@@ -136,10 +131,10 @@ def test_what_waits_too_long_gets_its_ending_and_what_runs_does_not(
 ) -> None:
     now = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    running, old, young = (start_upload(registry, name, begun=100.0) for name in ("r", "o", "y"))
-    old.wait()
+    running, old, young = (start_upload(registry, name) for name in ("r", "o", "y"))
+    old.control.wait_for_part()
     now[0] = 150.0
-    young.wait()
+    young.control.wait_for_part()
     registry.end_waiting(60, "aborted", "disconnected")
     assert events.of(TransferFinished) == []
     now[0] = 160.0
@@ -147,13 +142,13 @@ def test_what_waits_too_long_gets_its_ending_and_what_runs_does_not(
     (ended,) = events.of(TransferFinished)
     assert (ended.id, ended.outcome, ended.error, ended.seconds) == (old.id, "aborted", "disconnected", 60.0)
     assert registry.live() == [running, young]
-    assert registry.go_on("o", "ClientThread-2", lambda: None) is None
-    assert not old.stop("cancelled")
+    assert registry.resume("o", "ClientThread-2", lambda: None) is None
+    assert not old.control.stop("cancelled")
 
 
 def test_a_cancel_ends_an_upload_that_waits_at_once(registry: Registry, events: Events) -> None:
     transfer = start_upload(registry)
-    transfer.wait()
+    transfer.control.wait_for_part()
     assert registry.cancel(transfer.id) == "u"
     assert [event.outcome for event in events.of(TransferFinished)] == ["cancelled"]
     assert registry.live() == []
@@ -165,8 +160,8 @@ def test_a_cancel_ends_an_upload_that_waits_at_once(registry: Registry, events: 
 def test_an_upload_that_was_stopped_does_not_wait(registry: Registry, events: Events) -> None:
     transfer = start_upload(registry)
     registry.cancel_upload("u")
-    assert transfer.wait() == "cancelled"
-    assert transfer.waiting_since is None
+    assert transfer.control.wait_for_part() == "cancelled"
+    assert transfer.state != "waiting"
     assert registry.live() == [transfer]
     registry.cancel_upload("u")
     registry.cancel_upload("unknown")
@@ -178,11 +173,11 @@ def test_each_upload_gets_one_ending_whoever_asks_first(registry: Registry, even
     uploads = [start_upload(registry, f"{number}") for number in range(200)]
 
     def part(transfer: Transfer) -> None:
-        if transfer.wait():
+        if transfer.control.wait_for_part():
             registry.finish(transfer, "cancelled")
-        elif again := registry.go_on(transfer.upload, "ClientThread-2", lambda: None):
+        elif again := registry.resume(transfer.facts.upload, "ClientThread-2", lambda: None):
             assert again is transfer
-            transfer.close()
+            transfer.control.close()
             registry.finish(transfer, "complete")
 
     def cancel(transfer: Transfer) -> None:
@@ -211,7 +206,7 @@ def test_a_sleep_ends_when_the_transfer_is_stopped(registry: Registry) -> None:
     def sleep() -> None:
         begun = time.monotonic()
         with pytest.raises(Stopped):
-            transfer.sleep(60)
+            transfer.control.sleep(60)
         ended.append(time.monotonic() - begun)
 
     thread = threading.Thread(target=sleep)
@@ -225,7 +220,7 @@ def test_a_sleep_ends_when_the_transfer_is_stopped(registry: Registry) -> None:
 def test_progress_is_told_now_and_then(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    transfer = start(Registry(events, 1), begun=100.0)
+    transfer = start(Registry(events, 1))
     for _ in range(10):
         now[0] += 0.5
         transfer.advance(10)
@@ -235,7 +230,9 @@ def test_progress_is_told_now_and_then(events: Events, monkeypatch: pytest.Monke
 def test_of_many_who_stop_a_transfer_one_succeeds(registry: Registry) -> None:
     transfer = start(registry)
     won: list[bool] = []
-    threads = [threading.Thread(target=lambda: won.append(transfer.stop("cancelled"))) for _ in range(20)]
+    threads = [
+        threading.Thread(target=lambda: won.append(transfer.control.stop("cancelled"))) for _ in range(20)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -306,7 +303,7 @@ def test_the_first_line_is_full_and_has_every_live_transfer(registry: Registry) 
         "user": "ann",
         "via": "web",
         "thread": "ClientThread-1",
-        "started": paced.started,
+        "started": paced.facts.at,
     }
     assert {key: row[key] for key in wanted} == wanted
 

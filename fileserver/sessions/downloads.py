@@ -1,0 +1,123 @@
+"""``GET`` and ``RECEIPT``: the bytes of a file, and the word that they have arrived."""
+
+import logging
+from collections import OrderedDict
+
+from fileserver.events import FileHashed, TransferVerified
+from fileserver.names import shown
+from fileserver.net.connection import PeerGone, Stalled
+from fileserver.sessions.peer import Goodbye, Peer
+from fileserver.storage.content import Entry, OpenFile
+from fileserver.transfers.copying import FileChanged, send
+from fileserver.transfers.transfer import Stopped, Transfer
+from fileserver.wire import verbs
+from fileserver.wire.requests import Get, Receipt
+from fileserver.wire.verbs import ErrorReply
+
+log = logging.getLogger(__name__)
+
+MAX_RECEIPTS = 1000  # deliveries that a session remembers, to check a receipt against
+
+Delivered = Entry | OpenFile
+
+
+class DownloadVerbs:
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._context = peer.context
+        self._unreceipted: tuple[Transfer, Delivered] | None = None
+        self._delivered: OrderedDict[int, Delivered] = OrderedDict()
+
+    def get(self, request: Get) -> None:
+        peer, connection = self._peer, self._peer.connection
+        pace = peer.allowed_pace(request.pace)
+        with self._context.storage.open(request.name, connection.expect_to_block) as file:
+            length = _length_of(request, file)
+            span = (file.size, request.offset, length)
+            transfer = peer.start_download(file.name, span, pace, request)
+            try:
+                sha256 = self._context.storage.sha256_of(file)
+                header = verbs.content_ok(
+                    transfer.id, file.name, file.size, file.mtime, file.etag, request.offset, length, sha256
+                )
+                send(connection, file, transfer, header, verbs.content_end(transfer.id, length))
+            except (ErrorReply, PeerGone, Stalled, Stopped, FileChanged) as error:
+                peer.end(transfer, error)
+                raise
+            except BaseException as error:
+                peer.end(transfer, error)
+                log.exception("%s could not be sent", shown(file.name))
+                # Bytes are promised: an ERR line here would be taken for some of them.
+                raise Goodbye from error
+        if request.via == "web":
+            self._unreceipted = (transfer, file)
+        else:
+            self._remember(transfer, file)
+            peer.end(transfer)
+
+    def receipt(self, request: Receipt) -> None:
+        if self._unreceipted and self._unreceipted[0].id == request.id:
+            transfer, file = self._unreceipted
+            verified = self._verify(file, request.sha256)
+            self._unreceipted = None
+            self._peer.end(transfer, ErrorReply("checksum", "") if verified is False else None, verified)
+        else:
+            self.abandon()
+            if request.id not in self._delivered:
+                raise ErrorReply("not-running", f"This connection has received no transfer {request.id}.")
+            file = self._delivered[request.id]
+            verified = self._verify(file, request.sha256)
+            if verified is not None:
+                self._context.observer(TransferVerified(request.id, file.name, verified))
+        self._peer.reply(verified=verified)
+
+    # --- relayed downloads
+
+    @property
+    def awaits_receipt(self) -> bool:
+        """Whether a relay has all bytes of a download and has not said yet that its browser has them."""
+        return self._unreceipted is not None
+
+    def abandon(self) -> None:
+        """No receipt will come for a relayed download: the browser did not get all of it."""
+        if self._unreceipted:
+            transfer, _ = self._unreceipted
+            self._unreceipted = None
+            self._peer.end(transfer, PeerGone("The relay gave no receipt."))
+
+    # --- hashes
+
+    def _remember(self, transfer: Transfer, file: Delivered) -> None:
+        self._delivered[transfer.id] = file
+        if len(self._delivered) > MAX_RECEIPTS:
+            self._delivered.popitem(last=False)
+
+    def _verify(self, delivered: Delivered, sha256: str | None) -> bool | None:
+        """Compare with what was sent; ``None`` if no hash was given or that state of the file is gone."""
+        if sha256 is None:
+            return None
+        storage = self._context.storage
+        known = storage.sha256_of(delivered)
+        if known is None:
+            try:
+                with storage.open(delivered.name) as file:
+                    if file.etag != delivered.etag:
+                        return None
+                    known = file.sha256(self._peer.check_stopping)
+                    if file.has_changed():
+                        return None
+            except (ErrorReply, OSError):
+                return None
+            storage.remember_hash(delivered.name, delivered.etag, known)
+            self._context.observer(FileHashed(delivered.name, delivered.etag, known))
+        return known == sha256
+
+
+def _length_of(request: Get, file: OpenFile) -> int:
+    """How many bytes are asked for. Raises ``changed`` and ``bad-range``."""
+    if request.etag is not None and request.etag != file.etag:
+        raise ErrorReply("changed", f"{shown(file.name)} is not the same as before; start again.")
+    if request.offset > file.size:
+        raise ErrorReply("bad-range", f"{shown(file.name)} has only {file.size} bytes.")
+    rest = file.size - request.offset
+    return rest if request.length is None else min(rest, request.length)

@@ -1,0 +1,66 @@
+"""Verbs about the files and uploads that are there: list, stat, delete."""
+
+import contextlib
+import itertools
+from typing import Any
+
+from fileserver.events import FileDeleted
+from fileserver.sessions.peer import Peer
+from fileserver.storage.content import Entry
+from fileserver.wire import verbs
+from fileserver.wire.requests import Delete, List, Stat
+from fileserver.wire.verbs import ErrorReply
+
+
+class FileVerbs:
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._context = peer.context
+
+    def list_files(self, request: List) -> None:
+        unread: set[str] = set()
+        listing = self._context.storage.entries(request.prefix, request.after, unread.add)
+        with contextlib.closing(listing) as found:
+            entries = list(itertools.islice(found, request.limit + 1))
+        shown = entries[: request.limit]
+        missing = {"unread": len(unread)} if unread else {}
+        lines = [verbs.ok(count=len(shown), more=len(entries) > request.limit, **missing)]
+        for entry in shown:
+            lines.append(verbs.bare({"name": entry.name, "size": entry.size, "mtime": entry.mtime}))
+        self._peer.connection.send(b"".join(lines))
+
+    def stat(self, request: Stat) -> None:
+        if request.upload is not None:
+            self._peer.reply(**self._upload_fields(request.upload))
+        else:
+            entry = self._context.storage.stat(request.name or "")
+            self._peer.reply(**_file_fields(entry), sha256=self._context.storage.sha256_of(entry))
+
+    def _upload_fields(self, upload: str) -> dict[str, Any]:
+        status = self._context.uploads.state(upload)
+        return {
+            "upload": status.id,
+            "name": status.name,
+            "size": status.size,
+            "offset": status.offset,
+            "published": status.published,
+            "expires": status.expires,
+            "metadata": status.metadata,
+        }
+
+    def delete(self, request: Delete) -> None:
+        if request.upload is not None:
+            if request.etag is not None:
+                raise ErrorReply("bad-request", "An upload has no etag.")
+            name = self._context.uploads.delete(request.upload)
+            self._context.registry.cancel_upload(request.upload)
+        else:
+            name = self._context.storage.delete(request.name or "", request.etag)
+            client = request.client or self._peer.connection.peer
+            self._context.observer(FileDeleted(name, client, request.user or self._peer.user))
+            self._context.registry.files_changed()
+        self._peer.reply(name=name)
+
+
+def _file_fields(file: Entry) -> dict[str, Any]:
+    return {"name": file.name, "size": file.size, "mtime": file.mtime, "etag": file.etag}

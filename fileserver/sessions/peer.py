@@ -1,0 +1,157 @@
+"""The client at the other end, as all parts of its session see it: its connection, who it is, its transfer.
+
+A peer belongs to the thread of its session. Other threads may only call ``wind_down``.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from fileserver.context import ServerContext
+from fileserver.events import Direction, TransferFacts
+from fileserver.net.connection import Connection, PeerGone
+from fileserver.pacing import Pace, is_slower
+from fileserver.rights import Principal, Right
+from fileserver.transfers.copying import ending_of
+from fileserver.transfers.transfer import Control, Stopped, Transfer
+from fileserver.wire import verbs
+from fileserver.wire.requests import Get, Put, RelayRequest
+from fileserver.wire.verbs import ErrorReply
+
+Span = tuple[int, int, int]  # size of the file, offset and length of what is to move; bytes
+Party = tuple[str, str | None, str]  # client, user and via, as the history tells them
+
+
+class Goodbye(Exception):
+    """The conversation is over and everything is said."""
+
+
+class Peer:
+    def __init__(self, connection: Connection, context: ServerContext, thread: str, host: str) -> None:
+        self.connection = connection
+        self.context = context
+        self.thread = thread
+        self.host = host
+        self._principal: Principal | None = None
+        self._is_known = False
+        self._lock = threading.Lock()
+        # Written under the lock. Read without it too: whoever reads it early finds the connection's end next.
+        self.is_stopping = False
+        self._is_transferring = False
+
+    def wind_down(self) -> None:
+        """From any thread: take no further request; a transfer that runs may come to its end."""
+        with self._lock:
+            self.is_stopping = True
+            if not self._is_transferring:
+                self.connection.stop_reading()
+
+    def check_stopping(self) -> None:
+        if self.is_stopping:
+            raise ErrorReply("shutting-down", "The server is shutting down.")
+
+    def reply(self, **fields: Any) -> None:
+        self.connection.send(verbs.ok(**fields))
+
+    # --- who it is, and what it may do
+
+    @property
+    def principal(self) -> Principal | None:
+        """``None`` for somebody who may do nothing until it says who it is."""
+        if not self._is_known:
+            self._principal = self.context.access.authenticate(None, self.host)
+            self._is_known = True
+        return self._principal
+
+    def authenticate(self, token: str) -> Principal:
+        found: Principal | None = self.context.access.authenticate(token, self.host)
+        if found is None or found.ticket:
+            raise ErrorReply("denied", "This token is not known here.")
+        self._principal, self._is_known = found, True
+        return found
+
+    def may(self, right: Right, name: str = "") -> bool:
+        return self.principal is not None and self.context.access.may(self.principal, right, name)
+
+    def require(self, verb: str, right: Right, name: str, behalf: RelayRequest | None = None) -> None:
+        """Raise ``ErrorReply`` unless this peer may do that, and whom it speaks for too."""
+        allowed = self.may(right, name)
+        if allowed and behalf is not None and (spoken_for := self._spoken_for(behalf)):
+            allowed = self.context.access.may(spoken_for, right, name)
+        if not allowed:
+            code = "denied" if self.principal and self.principal.user else "auth-required"
+            raise ErrorReply(code, f"{verb} needs the right '{verbs.word_of(right)}'.")
+
+    def _spoken_for(self, request: RelayRequest) -> Principal | None:
+        """Whom a relay names. Raises ``denied`` if somebody else tries."""
+        if (request.client, request.user, request.via) == (None, None, None):
+            return None
+        if self.principal is None or not self.principal.is_relay:
+            raise ErrorReply("denied", "Only the site may speak for somebody else (client, user, via).")
+        address = (request.client or "").rpartition(":")[0].strip("[]")
+        return Principal("user" if request.user else "guest", request.user, address)
+
+    @property
+    def user(self) -> str | None:
+        return self.principal.user if self.principal else None
+
+    # --- transfers
+
+    def allowed_pace(self, asked: Pace | None) -> Pace | None:
+        own = self.context.options.pace
+        if asked is None:
+            return own
+        if not is_slower(asked, than=own):
+            raise ErrorReply("denied", f"The server's pace is {own}: only a slower one may be asked for.")
+        return asked
+
+    def start_download(self, name: str, span: Span, pace: Pace | None, request: Get) -> Transfer:
+        return self._start(self._facts("download", name, span, pace, self._party(request)), pace)
+
+    def start_ticketed(self, name: str, span: Span, pace: Pace | None, holder: Principal) -> Transfer:
+        """A download of a browser with a ticket: who stops it must break the connection, not end it."""
+        party = (self.connection.peer, holder.user, "web")
+        facts = self._facts("download", name, span, pace, party)
+        return self._start(facts, pace, self.connection.break_off)
+
+    def start_upload(self, request: Put, upload: str, done: int) -> Transfer:
+        pace = self.context.options.pace
+        span = (request.size, 0, request.size)
+        facts = self._facts("upload", request.name, span, pace, self._party(request))
+        return self._start(facts._replace(upload=upload, done=done), pace)
+
+    def _facts(
+        self, direction: Direction, name: str, span: Span, pace: Pace | None, party: Party
+    ) -> TransferFacts:
+        text = "" if pace is None else str(pace)
+        return TransferFacts(0, direction, name, *span, *party, self.thread, text, time.time())
+
+    def _party(self, request: Get | Put) -> Party:
+        return request.client or self.connection.peer, request.user or self.user, request.via or "tcp"
+
+    def _start(
+        self, facts: TransferFacts, pace: Pace | None, wake: Callable[[], None] | None = None
+    ) -> Transfer:
+        self.begin_transfer()
+        return self.context.registry.start(facts, Control(wake or self.connection.wake, pace))
+
+    def end(
+        self, transfer: Transfer, error: BaseException | None = None, verified: bool | None = None
+    ) -> None:
+        """The one place in which a transfer gets its ending, for every way to move bytes."""
+        reason = transfer.control.close()
+        if reason and (error is None or isinstance(error, PeerGone)):
+            error = Stopped(reason)  # who stops a transfer ends its connection too
+        outcome, word = ending_of(error)
+        self.context.registry.finish(transfer, outcome, word, verified)
+        self.end_transfer()
+
+    def begin_transfer(self) -> None:
+        with self._lock:
+            self.check_stopping()
+            self._is_transferring = True
+
+    def end_transfer(self) -> None:
+        with self._lock:
+            self._is_transferring = False
