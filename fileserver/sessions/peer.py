@@ -89,7 +89,7 @@ class Peer:
             return None
         if self.principal is None or not self.principal.is_relay:
             raise ErrorReply("denied", "Only the site may speak for somebody else (client, user, via).")
-        address = (request.client or "").rpartition(":")[0].strip("[]")
+        address = (request.client or "").rpartition(":")[0].strip("[]") or self.host
         return Principal("user" if request.user else "guest", request.user, address)
 
     @property

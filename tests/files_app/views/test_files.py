@@ -12,8 +12,9 @@ from files_app.views import files as downloads
 from fileserver.client.aio import AsyncClient
 from fileserver.events import TransferFinished, TransferStarted
 from fileserver.pacing import SLOW_MOTION
-from fileserver.sessions.session import Session
+from fileserver.sessions.files import FileVerbs
 from fileserver.storage.folder import Storage
+from fileserver.wire.requests import Stat
 from fileserver.wire.verbs import ErrorReply
 from tests.files_app.conftest import Served
 from tests.files_app.site import Answer, Exchange, fetch, run
@@ -312,13 +313,13 @@ class TestHead:
 def stats(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names that the file server was asked about with STAT."""
     asked: list[str] = []
-    stat = Session.do_stat
+    stat = FileVerbs.stat
 
-    def noted(session: Session, ask: dict[str, Any]) -> None:
-        asked.append(ask["name"])
-        stat(session, ask)
+    def noted(verbs: FileVerbs, request: Stat) -> None:
+        asked.append(request.name or "")
+        stat(verbs, request)
 
-    monkeypatch.setattr(Session, "do_stat", noted)
+    monkeypatch.setattr(FileVerbs, "stat", noted)
     return asked
 
 

@@ -139,7 +139,7 @@ class TestDownload:
         self, served: Served, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         served.put("a.txt", b"x")
-        monkeypatch.setattr("fileserver.sessions.session._state_of", _dated_far_away)  # of HEAD
+        monkeypatch.setattr("fileserver.sessions.files._file_fields", _dated_far_away)  # of HEAD
         monkeypatch.setattr(protocol, "content_ok", partial(_content_dated_far_away, protocol.content_ok))
         for method in ("GET", "HEAD"):
             answer = fetch(method, "/files/a.txt")

@@ -21,6 +21,7 @@ from fileserver.storage.folder import PARTIALS
 from fileserver.storage.uploads import UploadWriter
 from fileserver.transfers import watch as watch_module
 from fileserver.transfers.registry import Registry
+from fileserver.transfers.transfer import Control
 from tests.lossy import lossy_proxy, random_cuts
 from tests.servers import (
     ALL,
