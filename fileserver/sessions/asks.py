@@ -10,6 +10,7 @@ from fileserver import rights
 from fileserver.context import ServerContext
 from fileserver.rights import Right
 from fileserver.wire.requests import Cancel, Delete, Get, List, Put, Stat
+from fileserver.wire.verbs import ErrorReply
 
 Asked = Iterable[tuple[Right, str]]
 
@@ -39,6 +40,8 @@ def _put(request: Put, context: ServerContext) -> Asked:
 
 def _delete(request: Delete, context: ServerContext) -> Asked:
     if request.upload is not None:
+        if request.etag is not None:  # said before the upload is looked for
+            raise ErrorReply("bad-request", "An upload has no etag.")
         return ((rights.ADD, context.uploads.state(request.upload).name),)
     return ((rights.DELETE, request.name or ""),)
 

@@ -9,7 +9,6 @@ from fileserver.sessions.peer import Peer
 from fileserver.storage.content import Entry
 from fileserver.wire import verbs
 from fileserver.wire.requests import Delete, List, Stat
-from fileserver.wire.verbs import ErrorReply
 
 
 class FileVerbs:
@@ -50,8 +49,6 @@ class FileVerbs:
 
     def delete(self, request: Delete) -> None:
         if request.upload is not None:
-            if request.etag is not None:
-                raise ErrorReply("bad-request", "An upload has no etag.")
             name = self._context.uploads.delete(request.upload)
             self._context.registry.cancel_upload(request.upload)
         else:
