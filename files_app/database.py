@@ -51,7 +51,7 @@ def sentence_of(error: BaseException, short: bool = False) -> str:
 
 
 @contextlib.contextmanager
-def database_errors_for_people() -> Iterator[None]:
+def as_command_errors() -> Iterator[None]:
     """In a command: what the database refuses becomes a ``CommandError``."""
     try:
         yield

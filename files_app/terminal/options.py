@@ -12,7 +12,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from files_app.checks import secrets_inside
-from files_app.database import database_errors_for_people
+from files_app.database import as_command_errors
 from files_app.hosting.neighbours import who_listens
 from fileserver.server import address_text
 from fileserver.workers import MODELS
@@ -57,7 +57,7 @@ def non_negative(text: str) -> float:
 
 def require_migrated() -> None:
     """Raise ``CommandError`` if the database lacks tables that this version needs."""
-    with database_errors_for_people():
+    with as_command_errors():
         executor = MigrationExecutor(connection)
         missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if missing:

@@ -37,7 +37,7 @@ class Registry:
         """A new live transfer; it gets its id here."""
         with self._lock:
             self._last_id += 1
-            started = TransferStarted(self._last_id, *facts[1:])
+            started = TransferStarted(self._last_id, *facts[1:])  # the first is the id
             transfer = Transfer(started, control, self.observer)
             self.transfers[started.id] = transfer
             self._tell(Watcher.look)

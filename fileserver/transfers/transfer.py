@@ -15,7 +15,7 @@ from fileserver.transfers.rates import RateMeter
 
 PROGRESS_INTERVAL = 2.0  # seconds between two TransferProgressed
 
-State = Literal["waiting", "running", "paused", "done"]
+State = Literal["running", "waiting"]
 
 
 class Stopped(Exception):
@@ -77,10 +77,6 @@ class Control:
 
     # --- for others
 
-    @property
-    def is_over(self) -> bool:
-        return self._ended
-
     def stop(self, reason: str) -> bool:
         """End it from any thread; False if it has ended or was stopped before."""
         with self._lock:
@@ -137,8 +133,8 @@ class Transfer:
 
     @property
     def state(self) -> State:
-        if self.control.is_over:
-            return "done"
+        """Of a live transfer, as the protocol says it: an upload between two parts is ``waiting``."""
+        # Read without a lock: the next line to a watcher says what has changed since.
         return "running" if self.control.waiting_since is None else "waiting"
 
     def advance(self, count: int) -> None:

@@ -352,7 +352,7 @@ VERBS: Mapping[str, Verb] = {
             "pace": Field(_pace),
             **RELAY_FIELDS,
         },
-        may_block=False,  # most small files are in the system's memory,
+        may_block=False,  # most small files are in the system's memory
         request=requests.Get,
     ),
     "RECEIPT": Verb(

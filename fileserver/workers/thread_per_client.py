@@ -1,8 +1,7 @@
 """Accept, then a thread for this client: the model to read first, and the default.
 
 The thread that runs the server accepts and does nothing else, so no client can hold up another. Each client
-has a thread to itself, from its first byte to its last. In it everything may wait: for the peer, for the
-disk.
+has a thread to itself, from its first byte to its last. That thread may wait for the peer and for the disk.
 
 To start a thread costs more than to send a small file. So a thread whose client has left rests for a while,
 and serves the next one.
@@ -41,7 +40,9 @@ class ThreadPerClient(Workers):
                     inbox.put(None)
 
     def join(self) -> None:
-        for thread in list(self._threads):  # nobody accepts any more, so none is added
+        with self._lock:
+            left = list(self._threads)
+        for thread in left:
             thread.join()
 
     def _give_thread(self, client: Client) -> None:
@@ -73,7 +74,7 @@ class ThreadPerClient(Workers):
             return inbox.get(timeout=REST_SECONDS)
         except queue.Empty:
             with self._lock:
-                if inbox in self._resting:
-                    self._resting.remove(inbox)
-                    return None
-            return inbox.get()  # a client came at the last moment
+                if inbox not in self._resting:
+                    return inbox.get()  # a client came at the last moment: it is put in under this lock
+                self._resting.remove(inbox)
+                return None

@@ -28,9 +28,12 @@ from files_app.terminal.fetch import Fetch
 from fileserver.client.blocking import Client, Incomplete, Readable
 from fileserver.events import TransferStarted
 from fileserver.pacing import SLOW_MOTION, Pace
+from fileserver.server import FileServer
 from fileserver.storage import root as root_module
 from fileserver.storage.folder import PARTIALS
 from fileserver.wire.verbs import BadReply, Fields
+from fileserver.workers import MODELS
+from fileserver.workers.base import Workers
 from tests.files_app.conftest import Served
 from tests.servers import numbered_bytes, sha256, wait_until
 
@@ -875,6 +878,9 @@ class TestWatch:
 ENDED = {"outcome": "complete", "error": "", "seconds": 0.5}
 
 
+enter = FileServer.__enter__
+
+
 class TestRunFileServer:
     def run(self, *arguments: str) -> None:
         call_command("runfileserver", "--port=0", *arguments)
@@ -903,6 +909,25 @@ class TestRunFileServer:
         row = Transfer.objects.get()
         assert (row.outcome, row.pace) == ("complete", str(SLOW_MOTION))
 
+    @pytest.mark.parametrize("by_option", [True, False])
+    @pytest.mark.parametrize(("name", "model"), MODELS.items())
+    def test_the_model_of_workers_is_the_one_that_is_asked_for(
+        self,
+        folder: Path,
+        settings: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        name: str,
+        model: type[Workers],
+        by_option: bool,
+    ) -> None:
+        made: list[FileServer] = []
+        monkeypatch.setattr(FileServer, "__enter__", lambda server: made.append(server) or enter(server))
+        monkeypatch.setattr(Ending, "wait", lambda ending: None)
+        if not by_option:
+            settings.WORKER_MODEL = name
+        self.run("--files", str(folder), *([f"--worker={name}"] if by_option else []))
+        assert [type(server._workers) for server in made] == [model]
+
     @pytest.mark.parametrize(
         ("options", "pace"),
         [
@@ -922,6 +947,7 @@ class TestRunFileServer:
             ("BUFFER_SIZE", 0, "0 must be a whole number of at least 1"),
             ("BUFFER_SIZE", -5, "-5 must be a whole number of at least 1"),
             ("SLEEP_TIME", -1.0, "-1.0 must be a number of seconds"),
+            ("WORKER_MODEL", "magic", "magic is none of thread_per_client"),
         ],
     )
     def test_a_setting_that_cannot_be_is_refused_like_an_option(

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from files_app.access.policy import ACCESS, require_loopback
-from files_app.database import database_errors_for_people
+from files_app.database import as_command_errors
 from files_app.history.catalogue import Catalogue
 from files_app.history.recorder import Recorder
 from files_app.hosting.console import Console, log
@@ -150,7 +150,7 @@ def running(options: dict[str, Any], on_hurry: Callable[[Callable[[], None]], No
 @contextlib.contextmanager
 def recording(recorder: Recorder, storage: Storage, server: FileServer) -> Iterator[None]:
     catalogue = Catalogue(storage, recorder, server.registry.files_changed)  # listens to what is recovered
-    with database_errors_for_people():
+    with as_command_errors():
         recorder.recover()
         interrupted = Transfer.objects.close_interrupted()
         recorder.register()

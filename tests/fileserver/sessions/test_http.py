@@ -962,6 +962,15 @@ def test_empty_lines_end_a_connection_of_http(peer: Peer, tmp_path: Path) -> Non
     assert is_closed(peer)
 
 
+def test_a_ticket_whose_holder_may_not_get_the_file_any_more_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    access = accounts({"t": (Principal("ticket", "maria", ticket=Ticket("a")), {"write"})})
+    with run_server(tmp_path, access=access, direct=True) as running, running.peer() as peer:
+        answer = get(peer, "/get/t/a")
+        assert (answer.status, b"may not be downloaded" in answer.body) == (403, True)
+        assert running.events.of(TransferStarted) == []
+
+
 def test_a_name_of_any_length_fits_into_a_request_line(tmp_path: Path) -> None:
     name = "/".join(["é" * 127] * 4)
     assert is_safe(name)

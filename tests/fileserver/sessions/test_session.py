@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from fileserver.context import Limits
 from fileserver.events import FileDeleted, FileHashed, FilePublished, TransferStarted, TransferVerified
-from fileserver.rights import Access, Principal
+from fileserver.rights import Access, Principal, Right
 from fileserver.sessions import control as control_module
 from fileserver.sessions import session as session_module
 from fileserver.sessions.asks import ASKS
@@ -571,6 +571,7 @@ NEEDS = [
     ("LIST\n", "read"),
     ("STAT a\n", "read"),
     ("GET a\n", "read"),
+    ("RECEIPT 1\n", "read"),
     ('PUT {"name": "b", "size": 0}\n', "write"),
     ("DELETE a\n", "delete"),
     ("WATCH\n", "watch"),
@@ -623,6 +624,23 @@ def test_the_relay_speaks_for_others_in_every_verb_that_moves(folder: Path) -> N
         peer.ask("DELETE", name="b", via="web", user="bob", client="10.0.0.7:1")
         deleted = running.events.of(FileDeleted)[0]
         assert (deleted.user, deleted.client) == ("bob", "10.0.0.7:1")
+
+
+def test_a_relay_may_do_no_more_than_the_one_it_speaks_for(folder: Path) -> None:
+    (folder / "a").write_bytes(b"x")
+
+    def may(principal: Principal, right: Right, name: str) -> bool:
+        return principal.user != "bob" and principal.address != "10.0.0.7"
+
+    access = Access(lambda token, address: Principal("relay"), may)
+    with run_server(folder, access=access) as running, running.peer() as peer:
+        for somebody in ({"user": "bob"}, {"client": "10.0.0.7:1"}):
+            for verb, fields in (("GET", {}), ("PUT", {"size": 0}), ("DELETE", {})):
+                refusal = peer.refusal(request(verb, name="a", via="web", **fields, **somebody))
+                assert refusal["code"] == "auth-required"
+        peer.ask("GET", name="a", via="web", user="ann", client="10.0.0.8:1")
+        assert peer.read(1) == b"x"
+    assert os.listdir(folder) == ["a"]
 
 
 def test_without_a_grant_there_is_nothing_but_ping_help_auth_and_quit(folder: Path) -> None:
@@ -721,6 +739,26 @@ def test_a_watcher_sees_a_transfer_from_its_beginning_to_its_end(running: Runnin
         assert (line["ended"][0]["id"], line["ended"][0]["outcome"]) == (header["id"], "aborted")
         assert line["status"]["transfers"] == 0
         assert not line["full"]
+
+
+@pytest.mark.usefixtures("quick_ticks")
+def test_a_watcher_sees_the_transfers_of_those_files_only_that_it_may_watch(folder: Path) -> None:
+    def may(principal: Principal, right: Right, name: str) -> bool:
+        return right != "watch" or not name.startswith("secret")
+
+    for name in ("secret", "open"):
+        (folder / name).write_bytes(bytes(20_000_000))
+    access = Access(lambda token, address: Principal(), may)
+    with run_server(folder, access=access) as running, running.peer() as watcher:
+        watcher.ask("WATCH")
+        with running.peer() as one, running.peer() as another:
+            one.ask("GET", name="secret")
+            another.ask("GET", name="open")
+            line = line_with(watcher, lambda line: line["transfers"])
+            assert [row["name"] for row in line["transfers"]] == ["open"]
+            assert line["status"]["transfers"] == 2
+        line = line_with(watcher, lambda line: line["status"]["transfers"] == 0)
+        assert {row["name"] for row in line["ended"]} <= {"open"}
 
 
 @pytest.mark.usefixtures("quick_ticks")

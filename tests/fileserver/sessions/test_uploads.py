@@ -463,6 +463,28 @@ def test_a_cancel_at_the_moment_when_a_part_ends_leaves_nothing(
     assert files(tmp_path) == hidden(tmp_path) == []
 
 
+def test_an_upload_is_running_until_its_end_is_told(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, states = UploadWriter.publish, []
+
+    def noted(upload: UploadWriter, *decided: Any) -> Any:
+        states.append(running.live().state)
+        return publish(upload, *decided)
+
+    monkeypatch.setattr(UploadWriter, "publish", noted)
+    monkeypatch.setattr(watch_module, "TICK", 0.02)
+    with running.peer() as watcher, running.peer() as peer:
+        watcher.ask("WATCH")
+        peer.ask("PUT", name="a", size=len(DATA))
+        peer.send(DATA)
+        peer.end()
+        while not (line := watcher.json())["ended"]:
+            pass
+        states.append(line["ended"][0]["state"])
+    assert states == ["running", "running"]
+
+
 def test_a_cancel_just_before_a_part_ends_stops_it(
     running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,6 +151,43 @@ def test_a_chunk_may_be_larger_than_what_is_read_at_a_time(running: Running, tmp
         assert time.monotonic() - begun < 5
 
 
+def test_a_pace_that_is_lifted_lets_the_rest_go_at_full_speed(running: Running, tmp_path: Path) -> None:
+    data = numbered_bytes(5_000_000)
+    (tmp_path / "a").write_bytes(data)
+    with running.peer() as peer:
+        peer.ask("GET", name="a", pace={"chunk": 1000, "pause": 0.05})  # all of it would take four minutes
+        wait_until(lambda: running.live().done >= 2000)
+        running.live().control.pace = None
+        assert peer.read(len(data)) == data
+        assert peer.end()["sent"] == len(data)
+
+
+def test_a_pace_that_is_set_holds_from_the_next_chunk_on(running: Running, tmp_path: Path) -> None:
+    data = numbered_bytes(40_000_000)
+    (tmp_path / "a").write_bytes(data)
+    with running.peer() as peer:
+        peer.ask("GET", name="a")
+        wait_until(lambda: running.live().done > 0)  # the rest waits until the peer reads
+        running.live().control.pace = Pace(3_000_000, 0.05)
+        begun = time.monotonic()
+        assert peer.read(len(data)) == data
+        assert time.monotonic() - begun >= 0.25  # of at least six chunks; at full speed it is a tenth of that
+        assert peer.end()["sent"] == len(data)
+
+
+def test_an_upload_takes_a_changed_pace_at_its_next_chunk(tmp_path: Path) -> None:
+    data = numbered_bytes(5_000_000)
+    with run_server(tmp_path, pace=Pace(1000, 0.05)) as running, running.peer() as peer:
+        peer.ask("PUT", name="a", size=len(data))
+        sender = threading.Thread(target=peer.send, args=(data,))
+        sender.start()
+        wait_until(lambda: running.live().done >= 2000)
+        running.live().control.pace = None
+        sender.join()
+        assert peer.end()["sha256"] == sha256(data)
+    assert (tmp_path / "a").read_bytes() == data
+
+
 def test_three_paced_downloads_side_by_side_take_as_long_as_one_each_in_its_own_thread(
     running: Running, tmp_path: Path
 ) -> None:
