@@ -28,10 +28,11 @@ class ClientDisconnected(NamedTuple):
     thread: str
 
 
-class TransferStarted(NamedTuple):
-    """Sizes and offsets are in bytes, times in Unix seconds; ``length`` is what is to move.
+class TransferFacts(NamedTuple):
+    """What is known of a transfer from its start. Sizes and offsets are in bytes, times in Unix seconds.
 
-    An upload that goes on after a break begins again with the same ``upload``, and with ``done`` bytes.
+    ``length`` is what is to move. An upload that is resumed begins again with the same ``upload``, and with
+    ``done`` bytes.
     """
 
     id: int
@@ -48,6 +49,12 @@ class TransferStarted(NamedTuple):
     at: float
     upload: str = ""
     done: int = 0
+
+
+class TransferStarted(TransferFacts):
+    """A transfer is live, with these facts."""
+
+    __slots__ = ()
 
 
 class TransferProgressed(NamedTuple):

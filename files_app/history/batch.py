@@ -287,28 +287,28 @@ REOPENED = ("name", "done", "client", "user", "via", "thread", "pace", "outcome"
 
 
 def record_of(
-    event: events.TransferStarted, ending: events.TransferFinished | None, begun: float, before: float = 0.0
+    facts: events.TransferFacts, ending: events.TransferFinished | None, begun: float, before: float = 0.0
 ) -> Record:
     """The row of a transfer that ``begun``, in Unix seconds, and took ``before`` seconds in earlier tries."""
-    name = (ending or event).name
+    name = (ending or facts).name
     return Record(
-        name,
-        name,
-        event.direction,
-        event.size,
-        event.offset,
-        event.length,
-        (ending or event).done,
-        event.client[:100],
-        (event.user or "")[:150],
-        event.via,
-        event.thread,
-        event.pace,
-        event.upload,
-        begun,
-        ending.at if ending else None,
-        ending.outcome if ending else "running",
-        ending.error if ending else "",
-        ending.verified if ending else None,
-        before + ending.seconds if ending else before or None,
+        name=name,
+        file_id=name,
+        direction=facts.direction,
+        size=facts.size,
+        offset=facts.offset,
+        length=facts.length,
+        done=(ending or facts).done,
+        client=facts.client[:100],
+        user=(facts.user or "")[:150],
+        via=facts.via,
+        thread=facts.thread,
+        pace=facts.pace,
+        upload=facts.upload,
+        started_at=begun,
+        finished_at=ending.at if ending else None,
+        outcome=ending.outcome if ending else "running",
+        error=ending.error if ending else "",
+        verified=ending.verified if ending else None,
+        seconds=before + ending.seconds if ending else before or None,
     )

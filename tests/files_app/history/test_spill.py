@@ -215,7 +215,7 @@ class TestLongLock:
             with locked(own_database()):
                 recorder(started(1))
                 recorder(finished(1))
-                wait_until(lambda: kinds_in_the_file() == ["Whole"])
+                wait_until(lambda: kinds_in_the_file() == ["FinishedRow"])
             wait_until(lambda: Transfer.objects.filter(outcome="complete").count() == 1)
         finally:
             recorder.stop()
@@ -303,5 +303,5 @@ class TestRecovery:
         with locked(own_database()), pytest.raises(Exception, match="locked"):
             Recorder().recover()
         connection.close()
-        assert kinds_in_the_file() == ["Whole"]
+        assert kinds_in_the_file() == ["FinishedRow"]
         assert os.path.getsize(spill_path()) > 0
