@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from django.conf import settings
 
 from files_app.database import sqlite_file
-from files_app.history.batch import FinishedRow, Item, Job, Rows, Try, record_of
+from files_app.history.items import FinishedRow, Item, Job, Try
+from files_app.history.rows import Rows, record_of
 from files_app.models.transfers import Record
 from fileserver import events
 

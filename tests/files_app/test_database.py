@@ -15,6 +15,7 @@ from django.db import DatabaseError, DataError, OperationalError, connection
 
 from files_app.database import is_out_of_service, sentence_of
 from files_app.history import recorder as recorder_module
+from files_app.history import writer as writer_module
 from files_app.history.recorder import Recorder
 from files_app.history.spill import spill_path
 from files_app.models import Transfer
@@ -52,8 +53,8 @@ def elsewhere(database: None, tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder_module, "RETRY_PAUSES", (0.01,))
-    monkeypatch.setattr(recorder_module, "SPILL_AFTER", 0.0)
+    monkeypatch.setattr(writer_module, "RETRY_PAUSES", (0.01,))
+    monkeypatch.setattr(writer_module, "SPILL_AFTER", 0.0)
     monkeypatch.setattr(recorder_module, "WRITE_SECONDS", 0.2)
 
 

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from files_app.history import recorder as recorder_module
+from files_app.history import writer as writer_module
 from files_app.history.recorder import Recorder
 from files_app.history.spill import Line, Spill, spill_path
 from files_app.models import File, Transfer
@@ -62,17 +63,17 @@ def own_database() -> str:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder_module, "BUSY_TIMEOUT", 0.02)
-    monkeypatch.setattr(recorder_module, "RETRY_PAUSES", (0.01,))
+    monkeypatch.setattr(writer_module, "RETRY_PAUSES", (0.01,))
     monkeypatch.setattr(recorder_module, "WRITE_SECONDS", 0.3)
 
 
 def put_aside(told: list[events.Event], written: int = 0) -> None:
     """Have a server write the first of these events, put aside the others, and end."""
     recorder = Recorder()
-    recorder.register()
+    recorder.register("")
     if written:
-        assert recorder._write(list(told[:written])) == []
-    assert recorder._put_aside(list(told[written:]), at_the_end=True) == []
+        assert recorder._writer.write(list(told[:written])) == []
+    assert recorder._writer.put_aside(list(told[written:]), at_the_end=True) == []
 
 
 def facts() -> list[tuple[object, ...]]:
@@ -176,7 +177,7 @@ class TestLongLock:
     def test_memory_is_bounded_and_all_is_written_as_soon_as_that_works(
         self, impatient: None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(recorder_module, "MAX_IN_MEMORY", 10)
+        monkeypatch.setattr(writer_module, "MAX_IN_MEMORY", 10)
         caplog.set_level(logging.INFO, "files_app")
         recorder = Recorder()
         recorder.start()
@@ -208,7 +209,7 @@ class TestLongLock:
     def test_after_some_time_endings_are_put_aside_however_few_there_are(
         self, impatient: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(recorder_module, "SPILL_AFTER", 0.0)
+        monkeypatch.setattr(writer_module, "SPILL_AFTER", 0.0)
         recorder = Recorder()
         recorder.start()
         try:
@@ -287,7 +288,7 @@ class TestRecovery:
         told = events.FilePublished("new.txt", 5, 1.0, "etag", "abc", "ann")
         recorder = Recorder()
         recorder.listen(events.FilePublished, lambda event: None)
-        assert recorder._put_aside([told], at_the_end=True) == []
+        assert recorder._writer.put_aside([told], at_the_end=True) == []
         with serving(folder):
             wait_until(File.objects.filter(name="new.txt", added_by="ann").exists)
 

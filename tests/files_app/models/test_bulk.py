@@ -87,7 +87,7 @@ def test_every_moment_is_the_one_that_python_has_and_none_stays_none() -> None:
     moments = [0.0, 0.5, 1763800000.000001, 1763800000.999999, 1763800000.9999999, 4102444799.25]
     records = [RECORD._replace(started_at=moment, finished_at=moment) for moment in moments]
     file = File.objects.create(name="a.txt", size=1, mtime=NOW, etag="etag")
-    keys = Transfer.objects.record([*records, RECORD._replace(file_id="gone.txt")], {"a.txt": file.pk})
+    keys = Transfer.objects.record([*records, RECORD._replace(file_id="gone.txt")], {"a.txt": file.pk}, None)
     written = [Transfer.objects.get(pk=key) for key in keys]
     expected = [datetime.fromtimestamp(moment, UTC) for moment in moments]
     assert [row.started_at for row in written[:-1]] == expected
