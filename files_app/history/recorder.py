@@ -28,7 +28,9 @@ BATCH = 5000  # items in one transaction, at most
 REST = 0.05  # seconds from one transaction to the next: one by one, short transfers would wait for their rows
 BUSY = 200  # items in one transaction, after which there is the longer rest
 BUSY_REST = 0.25  # seconds: the fewer and longer the writes, the less the bytes are held up
-BUSY_TIMEOUT = 1.0  # seconds that SQLite waits for a lock, in place of the settings' time: a stop is noticed
+BUSY_TIMEOUT = (
+    1.0  # seconds that the database waits for a lock, in place of the settings' time: a stop is noticed
+)
 WRITE_SECONDS = 5.0  # that a stop leaves for writing
 STOP_SECONDS = WRITE_SECONDS + BUSY_TIMEOUT + 2.0  # that a stop takes at the most, putting aside included
 
@@ -101,9 +103,7 @@ class Recorder:
 
     def _run(self) -> None:
         # In place of the settings, which other threads share.
-        options = connection.settings_dict["OPTIONS"]
-        if connection.vendor == "sqlite":
-            options = {**options, "timeout": BUSY_TIMEOUT}
+        options = connection.settings_dict["OPTIONS"] | _impatient_options()
         connection.settings_dict = {**connection.settings_dict, "OPTIONS": options}
         left: list[Item] = []  # what the database has not taken
         ended = False
@@ -154,3 +154,12 @@ class Recorder:
             return WAKE
         finally:
             self._is_waiting = False
+
+
+def _impatient_options() -> dict[str, Any]:
+    """Of a connection that waits for no lock for longer than ``BUSY_TIMEOUT``."""
+    if connection.vendor == "sqlite":
+        return {"timeout": BUSY_TIMEOUT}
+    if connection.vendor == "postgresql":
+        return {"options": f"-c lock_timeout={round(BUSY_TIMEOUT * 1000)}"}
+    return {}

@@ -8,12 +8,11 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +23,7 @@ from files_app.history.spill import Line, Spill, spill_path
 from files_app.models import File, Transfer
 from fileserver import events
 from fileserver.client.blocking import Client
-from tests.files_app.conftest import serving, settle
+from tests.files_app.conftest import locked_database, serving, settle, wait_for_locks
 from tests.files_app.history.test_recorder import Tries, finished, record, started
 from tests.servers import numbered_bytes, wait_until
 from tests.stack import PROJECT, START_SECONDS, Stack
@@ -44,20 +43,6 @@ STORY: list[events.Event] = [
     Tries.ended(4, 100, outcome="complete", error="", seconds=5.0),
     finished(5, outcome="aborted", error="stalled"),
 ]
-
-
-@contextlib.contextmanager
-def locked(database: str | Path) -> Iterator[None]:
-    other = sqlite3.connect(database, isolation_level=None)
-    try:
-        other.execute("BEGIN EXCLUSIVE")
-        yield
-    finally:
-        other.close()
-
-
-def own_database() -> str:
-    return str(connection.settings_dict["NAME"])
 
 
 @pytest.fixture
@@ -91,7 +76,7 @@ class TestStop:
             with served.peer() as half:
                 half.ask("PUT", name="half.txt", size=10)
                 wait_until(Transfer.objects.filter(outcome="running").exists)
-                lock.enter_context(locked(own_database()))
+                lock.enter_context(locked_database())
                 half.send(b"half")
             for _ in range(50):
                 with served.client() as client:
@@ -121,7 +106,8 @@ class TestStop:
         try:
             wait_until(lambda: b"listening on http" in stack.log.read_bytes(), START_SECONDS)
             wait_until(lambda: b", serving " in stack.log.read_bytes(), START_SECONDS)
-            with locked(stack.home / "db.sqlite3"):
+            with contextlib.closing(sqlite3.connect(stack.home / "db.sqlite3")) as other:
+                other.execute("BEGIN EXCLUSIVE")
                 for _ in range(50):
                     with Client("127.0.0.1", stack.server_port) as client:
                         assert b"".join(map(bytes, client.get("a.bin"))) == b"hello"
@@ -155,7 +141,7 @@ class TestStop:
 
         monkeypatch.setattr(Spill, "append", full)
         recorder = Recorder()
-        with locked(own_database()):
+        with locked_database():
             recorder.start()
             recorder(started(1))
             recorder(finished(1))
@@ -166,7 +152,7 @@ class TestStop:
 
     def test_a_job_that_waits_at_the_end_is_settled(self, impatient: None) -> None:
         recorder, told = Recorder(), list[str]()
-        with locked(own_database()):
+        with locked_database():
             recorder.start()
             recorder.submit(lambda: told.append("written"), lambda: told.append("settled"))
             recorder.stop()
@@ -184,7 +170,7 @@ class TestLongLock:
         try:
             recorder(started(1000, "long.bin"))
             settle(recorder)
-            with locked(own_database()):
+            with locked_database():
                 for number in range(500):
                     recorder(started(number, thread=f"T-{number}"))
                     recorder(events.TransferProgressed(1000, "long.bin", number, 1000, False, 1.0))
@@ -213,7 +199,7 @@ class TestLongLock:
         recorder = Recorder()
         recorder.start()
         try:
-            with locked(own_database()):
+            with locked_database():
                 recorder(started(1))
                 recorder(finished(1))
                 wait_until(lambda: kinds_in_the_file() == ["FinishedRow"])
@@ -299,9 +285,8 @@ class TestRecovery:
 
     def test_a_database_that_is_locked_again_keeps_the_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
         put_aside([started(1), finished(1)])
-        connection.close()
-        monkeypatch.setitem(connection.settings_dict["OPTIONS"], "timeout", 0.01)
-        with locked(own_database()), pytest.raises(Exception, match="locked"):
+        wait_for_locks(monkeypatch, 0.01)
+        with locked_database(), pytest.raises(OperationalError, match="lock"):
             Recorder().recover()
         connection.close()
         assert kinds_in_the_file() == ["FinishedRow"]

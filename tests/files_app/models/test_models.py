@@ -93,6 +93,14 @@ class TestFiles:
         make_file("a", size=2, days=3)
         assert "".join(File.objects.sorted_by(sort).values_list("name", flat=True)) == order
 
+    @pytest.mark.parametrize("sort", ["name", "size", "mtime"])
+    def test_names_are_sorted_by_their_bytes_whatever_the_language_of_the_database(self, sort: str) -> None:
+        names = ["A b", "B", "Zoo", "a", "a-b", "aB", "b", "z", "ä", "ö"]
+        for name in reversed(names):
+            make_file(name)
+        assert list(File.objects.sorted_by(sort).values_list("name", flat=True)) == names
+        assert list(File.objects.sorted_by(f"-{sort}").values_list("name", flat=True)) == names[::-1]
+
     @pytest.mark.parametrize("sort", FileQuerySet.SORTS)
     @pytest.mark.parametrize("first", [0, 50_000])
     def test_a_page_in_any_order_is_read_from_an_index_and_sorts_nothing(self, sort: str, first: int) -> None:
