@@ -31,7 +31,10 @@ class AlreadyServed(Exception):
 
 @contextlib.contextmanager
 def only_server_of(folder: Path) -> Iterator[None]:
-    """Have the folder and the database of the settings for this process alone. Raises ``AlreadyServed``."""
+    """Have the folder and the database of the settings for this process alone.
+
+    Raises ``AlreadyServed``, or ``OSError`` if the file of a lock cannot be opened.
+    """
     with _locked_folder(folder), _locked_database():
         yield
 
@@ -70,6 +73,7 @@ def _locked_database() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         # A file beside it, not the database itself: to close that would end the locks that SQLite has on it.
         if file := sqlite_file():
+            file = file.resolve()  # as SQLite opens it: a link leads to the same lock
             stack.enter_context(_locked_file(file.with_name(f"{file.name}.lock"), refusal))
         elif connection.vendor == "postgresql":
             stack.enter_context(_locked_postgresql(refusal))

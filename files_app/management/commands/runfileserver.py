@@ -128,6 +128,8 @@ def running(options: dict[str, Any], on_hurry: Callable[[Callable[[], None]], No
                 stack.enter_context(only_server_of(storage.root))
             except AlreadyServed as error:
                 raise CommandError(str(error)) from None
+            except OSError as error:  # as of a lock's file that belongs to another user
+                raise CommandError(f"{error.filename} cannot be opened: {error.strerror}.") from None
         server = FileServer(
             storage,
             options["host"],

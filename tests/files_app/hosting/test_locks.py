@@ -70,6 +70,19 @@ def test_two_folders_cannot_share_a_database(folder: Path, tmp_path: Path) -> No
     )
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no links without a right for them")
+def test_a_link_to_the_database_leads_to_the_same_lock(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "db.sqlite3").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "db.sqlite3")
+    paths = iter([tmp_path / "db.sqlite3", tmp_path / "link"])
+    monkeypatch.setattr(locks, "sqlite_file", lambda: next(paths))
+    with only_server_of(folder), pytest.raises(AlreadyServed), only_server_of(tmp_path / "other"):
+        pass
+
+
 def test_of_many_who_want_a_lock_file_one_at_a_time_has_it_and_none_is_left(tmp_path: Path) -> None:
     path, inside, had = tmp_path / "lock", [], []
 
