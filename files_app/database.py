@@ -58,11 +58,8 @@ def sentence_of(error: BaseException, short: bool = False) -> str:
         return known.format(name=name)
     # PostgreSQL says more in further lines: at which place of which statement.
     reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return (
-        f"The database {name} cannot be used: {reason}."
-        if file
-        else f"The database cannot be used: {reason}."
-    )
+    subject = f"The database {name}" if file else "The database"
+    return f"{subject} cannot be used: {reason}."
 
 
 @contextlib.contextmanager

@@ -28,9 +28,8 @@ BATCH = 5000  # items in one transaction, at most
 REST = 0.05  # seconds from one transaction to the next: one by one, short transfers would wait for their rows
 BUSY = 200  # items in one transaction, after which there is the longer rest
 BUSY_REST = 0.25  # seconds: the fewer and longer the writes, the less the bytes are held up
-BUSY_TIMEOUT = (
-    1.0  # seconds that the database waits for a lock, in place of the settings' time: a stop is noticed
-)
+# Seconds that the database waits for a lock, in place of the settings' time: a stop is noticed.
+BUSY_TIMEOUT = 1.0
 WRITE_SECONDS = 5.0  # that a stop leaves for writing
 STOP_SECONDS = WRITE_SECONDS + BUSY_TIMEOUT + 2.0  # that a stop takes at the most, putting aside included
 
