@@ -9,8 +9,9 @@ from django.core.management.base import CommandError
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
 ANEW = "Stop the servers, put a backup in its place or remove it, with its -wal and -shm, and start again"
-# What SQLite says, and what to do; the first that fits.
-_SENTENCES: dict[int, str] = {
+# What SQLite says (a number) or PostgreSQL (a state), and what to do.
+_SENTENCES: dict[int | str, str] = {
+    "55P03": "The database {name} is locked by another program: wait until that has ended.",
     sqlite3.SQLITE_BUSY: "The database {name} is locked by another program: wait until that has ended.",
     sqlite3.SQLITE_LOCKED: "The database {name} is locked by another program: wait until that has ended.",
     sqlite3.SQLITE_CORRUPT: f"The database {{name}} is damaged. {ANEW}.",
@@ -19,13 +20,21 @@ _SENTENCES: dict[int, str] = {
     sqlite3.SQLITE_READONLY: "The database {name} may not be written. Look at the rights of the file.",
 }
 _GONE = "There is no database {name}. Put a backup there, or make a new one: python manage.py migrate"
+_LACKS = ("42P01", "42703")  # a table, a column: for PostgreSQL a fault of the statement
 _TABLES = "The database {name} lacks tables. Put a backup in its place, or run: python manage.py migrate"
 
 
 def is_out_of_service(error: BaseException) -> bool:
     """Whether the database is at fault, and not what was to be written: the same may work later."""
     # What SQLite says of a damaged file is a DatabaseError and none of its kinds, which are about the data.
-    return isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError
+    if isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError:
+        return True
+    return _state_of(error) in _LACKS
+
+
+def _state_of(error: BaseException) -> str | None:
+    """What PostgreSQL calls it (SQLSTATE)."""
+    return getattr(error.__cause__, "sqlstate", None)
 
 
 def sqlite_file() -> Path | None:
@@ -39,15 +48,18 @@ def sqlite_file() -> Path | None:
 def sentence_of(error: BaseException, short: bool = False) -> str:
     """What is wrong and what to do about it; ``short``: with the name of the file, not the path."""
     file = sqlite_file()
-    if file is None:
-        return f"The database cannot be used: {error}."
-    name = file.name if short else str(file)
-    if not file.exists():
+    name = str(connection.settings_dict["NAME"]) if file is None or not short else file.name
+    if file and not file.exists():
         return _GONE.format(name=name)
-    if "no such table" in str(error) or "no such column" in str(error):
+    if "no such table" in str(error) or "no such column" in str(error) or _state_of(error) in _LACKS:
         return _TABLES.format(name=name)
     code = getattr(error.__cause__, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # without details
-    return _SENTENCES.get(code, f"The database {{name}} cannot be used: {error}.").format(name=name)
+    if known := _SENTENCES.get(_state_of(error) or code):
+        return known.format(name=name)
+    # PostgreSQL says more in further lines: at which place of which statement.
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    subject = f"The database {name}" if file else "The database"
+    return f"{subject} cannot be used: {reason}."
 
 
 @contextlib.contextmanager

@@ -4,89 +4,42 @@ Nothing is remembered before it is committed: after a rollback the same events c
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
+from files_app.history.items import FinishedRow, Item, Job, Listeners, Try
+from files_app.history.rows import NO_ROW, Live, Rows, record_of
 from files_app.models import File, Transfer, bulk
 from files_app.models.dates import to_datetime
 from files_app.models.transfers import Record
 from fileserver import events
 
-REMEMBERED = 10_000  # ended transfers, at least, whose receipt may still come
 PROGRESS_WRITES = 1.0  # seconds between two writes of the progress of what runs
-NO_ROW = 0  # no row has this key
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Something else to be written; ``settled`` is called when it is committed, or given up for good."""
-
-    write: Callable[[], None]
-    settled: Callable[[], None]
-
-
-class FinishedRow(NamedTuple):
-    """A transfer that has ended: its row is written once."""
-
-    id: int
-    record: Record
-
-
-class Try(NamedTuple):
-    """One try of an upload, from a spill file; ``before`` are the seconds of those before it, if known."""
-
-    started: events.TransferStarted
-    finished: events.TransferFinished
-    before: float | None
-
-
-Item = events.Event | FinishedRow | Try | Job
-Listeners = Mapping[type, Callable[[Any], None]]
-
-
-class Live(NamedTuple):
-    """A transfer whose row says that it runs."""
-
-    started: events.TransferStarted
-    row: int
-    before: float  # seconds of earlier tries of the same upload
-
-
-class Rows:
-    """Which row is whose, of the transfers of one run of the server. For one thread."""
-
-    def __init__(self) -> None:
-        self.live: dict[int, Live] = {}
-        self.ended: dict[int, int] = {}
-        self.progress: dict[int, events.TransferProgressed] = {}
-        self.progress_due = 0.0  # monotonic seconds
-
-    def begin_again(self) -> list[events.TransferStarted]:
-        """Forget all rows, as in another database; what has to be written again."""
-        again = [live.started for live in self.live.values() if live.row != NO_ROW]
-        self.live = {key: live for key, live in self.live.items() if live.row == NO_ROW}
-        self.ended = {}
-        return again
-
-    def _remember_ended(self, ended: dict[int, int]) -> None:
-        self.ended.update(ended)
-        too_many = len(self.ended) - REMEMBERED
-        if too_many > REMEMBERED:  # seldom, as it looks at all
-            self.ended = dict(islice(self.ended.items(), too_many, None))
+# What a server that died may have left a row at, though its spill file or its journal knows more.
+UNFINISHED = (Transfer.Outcome.RUNNING, Transfer.Outcome.INTERRUPTED)
+# What a row takes over from the next try of its upload, beside its file and its end.
+REOPENED = ("name", "done", "client", "user", "via", "thread", "pace", "outcome", "error", "seconds")
 
 
 class Batch:
     """``write`` it in a transaction, and have it ``remember`` when that is committed.
 
+    All of it is of one ``server``, a row of ``ServerRun``; ``None``: one that this database does not know.
     ``again``: its items come from a spill file. Some of them may be in the database already, whole or begun.
     """
 
-    def __init__(self, rows: Rows, listeners: Listeners, items: Sequence[Item], again: bool = False) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        listeners: Listeners,
+        items: Sequence[Item],
+        server: int | None,
+        again: bool = False,
+    ) -> None:
         self._rows = rows
         self._listeners = listeners
         self._items = items
+        self._server = server
         self._again = again
         self._whole: list[FinishedRow] = []
         self._started: list[events.TransferStarted] = []
@@ -97,6 +50,8 @@ class Batch:
         self._ended: list[events.TransferFinished] = []
         self._ended_rows: dict[int, int] = {}
         self._verified: list[events.TransferVerified] = []
+        self._progress: dict[int, events.TransferProgressed] = {}
+        self._progress_written_at: float | None = None  # monotonic seconds
 
     def write(self) -> None:
         for item in self._without_known() if self._again else self._items:
@@ -121,7 +76,7 @@ class Batch:
             case events.TransferVerified():
                 self._verified.append(item)
             case events.TransferProgressed():
-                self._rows.progress[item.id] = item
+                self._progress[item.id] = item
             case _ if type(item) in self._listeners:
                 self._listeners[type(item)](item)
             case Job():
@@ -152,7 +107,7 @@ class Batch:
         new = [key for key in states if key not in rows]
         whole = self._not_begun()
         records = [states[key] for key in new] + [item.record for item in whole]
-        keys = Transfer.objects.record(records, self._files)
+        keys = Transfer.objects.record(records, self._files, self._server)
         rows |= zip(new, keys[: len(new)], strict=True)
         self._ended_rows |= {item.id: pk for item, pk in zip(whole, keys[len(new) :], strict=True)}
         self._new = {
@@ -199,7 +154,7 @@ class Batch:
                 missing.append(whole)
             else:
                 self._ended_rows[whole.id] = row.pk
-                self._end(row.pk, record, outcome__in=UNFINISHED)
+                self._end(row.pk, record)
         return missing
 
     def _reopen(self, known: dict[str, Transfer], states: dict[int | str, Record]) -> None:
@@ -207,12 +162,12 @@ class Batch:
             state = states[upload]
             for field in REOPENED:
                 setattr(row, field, getattr(state, field))
-            row.file_id = self._files.get(state.name)
+            row.file_id, row.server_id = self._files.get(state.name), self._server
             row.finished_at = None if state.finished_at is None else to_datetime(state.finished_at)
         self._reopened = {row.pk for row in known.values()}
         if known:
             Transfer.objects.bulk_update(
-                known.values(), [*REOPENED, "file_id", "finished_at"], batch_size=100
+                known.values(), [*REOPENED, "file_id", "server_id", "finished_at"], batch_size=100
             )
 
     def _rows_of_uploads(self) -> dict[str, Transfer]:
@@ -227,7 +182,7 @@ class Batch:
             # An ending that is older than a new beginning of the same upload says nothing any more.
             if event.id not in self._new and live.row not in self._reopened:
                 begun = live.started
-                self._end(live.row, record_of(begun, event, begun.at, live.before), finished_at=None)
+                self._end(live.row, record_of(begun, event, begun.at, live.before))
         for receipt in self._verified:
             verdict: dict[str, Any] = {"verified": receipt.verified}
             if not receipt.verified:
@@ -235,10 +190,10 @@ class Batch:
             pk = self._ended_rows.get(receipt.id) or self._rows.ended.get(receipt.id, NO_ROW)
             Transfer.objects.filter(pk=pk).update(**verdict)
 
-    def _end(self, pk: int, record: Record, **expected: Any) -> None:
-        """Give a row its ending, if it is ``expected`` to have none."""
+    def _end(self, pk: int, record: Record) -> None:
+        """Give a row its ending, also if somebody who took its server for dead has closed it meanwhile."""
         assert record.finished_at is not None
-        Transfer.objects.filter(pk=pk, **expected).update(
+        Transfer.objects.filter(pk=pk, outcome__in=UNFINISHED).update(
             name=record.name,
             file_id=self._files.get(record.name),
             done=record.done,
@@ -260,55 +215,24 @@ class Batch:
                 rows.live[key] = live._replace(row=NO_ROW)
         for key, live in self._new.items():
             rows.live[key] = live._replace(row=NO_ROW) if key in self._older else live
+        if self._progress_written_at is None:
+            rows.progress |= self._progress
+        else:
+            rows.progress, rows.progress_due = {}, self._progress_written_at + PROGRESS_WRITES
         for key in self._ended_rows:
             rows.live.pop(key, None)
             rows.progress.pop(key, None)
-        rows._remember_ended(self._ended_rows)
+        rows.remember_ended(self._ended_rows)
 
     def _write_progress(self) -> None:
         """Now and then, so that a row closed after a crash says about how much had moved, and how long."""
-        rows, now = self._rows, time.monotonic()
-        if not rows.progress or now < rows.progress_due:
+        now = time.monotonic()
+        if now < self._rows.progress_due or not (self._progress or self._rows.progress):
             return
-        rows.progress_due = now + PROGRESS_WRITES
+        self._progress_written_at = now
         told = []
-        for key, event in rows.progress.items():
-            live = self._new.get(key) or rows.live.get(key)
+        for key, event in (self._rows.progress | self._progress).items():
+            live = self._new.get(key) or self._rows.live.get(key)
             if live and key not in self._ended_rows:
                 told.append((event.done, live.before + event.seconds, live.row))
         bulk.update(Transfer, ("done", "seconds"), told)
-        rows.progress = {}
-
-
-# What a server that died may have left a row at, though its spill file or its journal knows more.
-UNFINISHED = (Transfer.Outcome.RUNNING, Transfer.Outcome.INTERRUPTED)
-# What a row takes over from the next try of its upload, beside its file and its end.
-REOPENED = ("name", "done", "client", "user", "via", "thread", "pace", "outcome", "error", "seconds")
-
-
-def record_of(
-    event: events.TransferStarted, ending: events.TransferFinished | None, begun: float, before: float = 0.0
-) -> Record:
-    """The row of a transfer that ``begun``, in Unix seconds, and took ``before`` seconds in earlier tries."""
-    name = (ending or event).name
-    return Record(
-        name,
-        name,
-        event.direction,
-        event.size,
-        event.offset,
-        event.length,
-        (ending or event).done,
-        event.client[:100],
-        (event.user or "")[:150],
-        event.via,
-        event.thread,
-        event.pace,
-        event.upload,
-        begun,
-        ending.at if ending else None,
-        ending.outcome if ending else "running",
-        ending.error if ending else "",
-        ending.verified if ending else None,
-        before + ending.seconds if ending else before or None,
-    )

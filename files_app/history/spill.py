@@ -11,11 +11,14 @@ import os
 from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from django.conf import settings
+from django.db import connection
 
 from files_app.database import sqlite_file
-from files_app.history.batch import FinishedRow, Item, Job, Rows, Try, record_of
+from files_app.history.items import FinishedRow, Item, Job, Try
+from files_app.history.rows import Rows, record_of
 from files_app.models.transfers import Record
 from fileserver import events
 
@@ -117,9 +120,11 @@ class Spill:
 
 
 def spill_path() -> Path:
-    """Beside the database where that is a file."""
-    database = sqlite_file()
-    return database.with_name(f"{database.name}.spill") if database else settings.BASE_DIR / "history.spill"
+    """Beside the database where that is a file; else in the folder of the program, with its name."""
+    if database := sqlite_file():
+        return database.with_name(f"{database.name}.spill")
+    name = quote(str(connection.settings_dict["NAME"]), safe="")
+    return Path(settings.BASE_DIR / f"history-{name}.spill")
 
 
 def set_aside(

@@ -25,6 +25,9 @@ def upsert(
 ) -> None:
     """Insert ``rows``, or write them over those that have the same ``unique`` column, but for what is
     ``kept`` of these."""
+    # In one order, whoever writes: else two that lock the same rows could each wait for the other.
+    place = columns.index(unique)
+    rows = sorted(rows, key=lambda row: row[place])
     quote = connection.ops.quote_name
     sql = f"{_insert_into(model, columns)} VALUES {_places(len(columns))} "
     sql += f"ON CONFLICT ({quote(unique)}) DO UPDATE SET "

@@ -4,9 +4,9 @@ from datetime import datetime
 from urllib.parse import quote
 
 from django.apps import apps
-from django.db import models
+from django.db import connection, models
 from django.db.models import Count, F, OuterRef, Q, Subquery, Value
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Coalesce, Collate
 from django.urls import reverse
 from django.utils import timezone
 
@@ -17,6 +17,11 @@ COLUMNS = (  # of a File
     *("name", "size", "mtime", "etag", "sha256", "content_type", "added_at", "added_by", "gone_at"),
 )
 ADDED = ("added_at", "added_by")  # of them, those that tell of the upload
+
+
+def by_bytes() -> F | Collate:
+    """Names in the order of their bytes, as SQLite has them; PostgreSQL would sort by a language."""
+    return Collate("name", "C") if connection.vendor == "postgresql" else F("name")
 
 
 class FileQuerySet(models.QuerySet["File"]):
@@ -31,7 +36,9 @@ class FileQuerySet(models.QuerySet["File"]):
         if key not in self.SORTS:
             key = "name"
         # Downwards is upwards reversed, names too: the same index, read from its other end, serves both.
-        return self.order_by(key, "-name" if key.startswith("-") else "name")
+        column = key.removeprefix("-")
+        order = [by_bytes()] if column == "name" else [F(column), by_bytes()]
+        return self.order_by(*(part.desc() if key.startswith("-") else part.asc() for part in order))
 
     def upsert(self, files: "list[File]", kept: tuple[str, ...] = ()) -> None:
         """Insert these, or write them over the rows of their names, but for the columns that are ``kept``."""

@@ -13,9 +13,16 @@ class ServerRunQuerySet(models.QuerySet["ServerRun"]):
 
 
 class ServerRun(models.Model):
-    """A file server from its start to its end: what it left running is closed at its last sign of life."""
+    """One process of a file server, from its start to its end. It owns the rows of the transfers it moves.
+
+    ``name`` says which server this was: the folder that it serves, with all links resolved. A folder has one
+    live server at a time, by a lock that ends with its process. So a server that starts knows that all other
+    runs of its name are dead, and closes what they left running, at their last sign of life. Of a run with
+    another name it knows nothing, and leaves its rows alone.
+    """
 
     key = models.CharField(max_length=32, unique=True, help_text="names it outside the database too")
+    name = models.TextField(blank=True, help_text="the folder; empty: from before it was written down")
     started_at = models.DateTimeField()
     seen_at = models.DateTimeField(help_text="renewed about once a second while transfers run")
 

@@ -37,6 +37,7 @@ class Record(NamedTuple):
     error: str
     verified: bool | None
     seconds: float | None
+    server_id: int | None = None  # until it is written
 
 
 class TransferQuerySet(models.QuerySet["Transfer"]):
@@ -55,19 +56,24 @@ class TransferQuerySet(models.QuerySet["Transfer"]):
         )
         return self.filter(*words, **{field: value for field, value in exact.items() if value})
 
-    def record(self, rows: list[Record], files: Mapping[str, int]) -> list[int]:
-        """Insert ``rows``; their keys. ``files`` has the keys of those files that there are."""
-        return bulk.insert(Transfer, Record._fields, rows, {"file_id": files.get})
+    def record(self, rows: list[Record], files: Mapping[str, int], server: int | None) -> list[int]:
+        """Insert ``rows`` of one server; their keys. ``files`` has the keys of those files that there are."""
+        made_of = {"file_id": files.get, "server_id": lambda _: server}
+        return bulk.insert(Transfer, Record._fields, rows, made_of)
 
-    def close_interrupted(self) -> int:
-        """Give an ending to what a server that died left running; how many there were.
+    def close_interrupted(self, name: str) -> int:
+        """Give an ending to what dead servers of this ``name`` left running; how many there were.
 
-        It ends when that server was last known to be alive. Of a server that left no sign of life, that is
-        when its last transfer ended.
+        For a server that starts, and holds the lock of its name. Rows of before servers had names are of dead
+        ones too. A row ends when its server was last known to be alive. Of a server that left no sign of
+        life, that is when its last transfer ended.
         """
-        left = list(self.filter(outcome=Transfer.Outcome.RUNNING))
-        last = ServerRun.objects.last_seen() or self.aggregate(last=Max("finished_at"))["last"]
+        dead = Q(server=None) | Q(server__name__in=[name, ""])
+        left = list(self.filter(dead, outcome=Transfer.Outcome.RUNNING).select_related("server"))
+        before = ServerRun.objects.filter(name="").last_seen() if left else None
+        ended = self.aggregate(last=Max("finished_at"))["last"] if left and before is None else None
         for row in left:
+            last = row.server.seen_at if row.server else before or ended
             row.outcome = Transfer.Outcome.INTERRUPTED
             row.finished_at = max(row.started_at, last or row.started_at)
             if row.seconds is None:  # it died before the first were written
@@ -104,6 +110,15 @@ class Transfer(models.Model):
         on_delete=models.SET_NULL,
         related_name="transfers",
         db_index=False,  # one of those below begins with it
+    )
+    server = models.ForeignKey(
+        ServerRun,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="transfers",
+        db_index=False,  # asked of rows that run only, which have an index
+        help_text="the process that moves the bytes; of an upload, the last one",
     )
     direction = models.CharField(max_length=8, choices=Direction)
     size = models.BigIntegerField(help_text="bytes of the whole file")

@@ -1,6 +1,7 @@
 """A database in a file, a served folder of its own for each test, and a file server with its history."""
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +12,11 @@ from django.conf import settings
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
-from django.db import connections, transaction
+from django.db import connection, connections, transaction
 from django.test.utils import setup_databases, teardown_databases
 
 from files_app.access.policy import ACCESS
-from files_app.history.recorder import Recorder
+from files_app.history.recorder import Recorder, _impatient_options
 from files_app.history.spill import spill_path
 from files_app.management.commands.runfileserver import listening, recording
 from files_app.models import File, ServerRun, Transfer
@@ -33,9 +34,12 @@ def django_db_setup(
     django_test_environment: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
     """The test database, always: pytest-django makes one only if a collected test has its marker."""
-    # A file, for threads share it: one in memory would tell them that its tables are locked.
-    path = tmp_path_factory.mktemp("database") / "test.sqlite3"
-    connections.settings["default"]["TEST"]["NAME"] = str(path)
+    if connection.vendor == "sqlite":
+        # A file, for threads share it: one in memory would tell them that its tables are locked.
+        name = str(tmp_path_factory.mktemp("database") / "test.sqlite3")
+    else:
+        name = f"test_{os.environ.get('PYTEST_XDIST_WORKER', 'files')}"
+    connections.settings["default"]["TEST"]["NAME"] = name
     with django_db_blocker.unblock():
         before = setup_databases(verbosity=0, interactive=False, aliases={"default"})
     _require_temporary_database(tmp_path_factory)
@@ -46,8 +50,9 @@ def django_db_setup(
 
 def _require_temporary_database(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Nothing here may ever write to, or empty, the database of this installation."""
-    name = Path(connections["default"].settings_dict["NAME"])
-    if not name.is_relative_to(tmp_path_factory.getbasetemp()):
+    name = connection.settings_dict["NAME"]
+    is_ours = name.startswith("test_") or Path(name).is_relative_to(tmp_path_factory.getbasetemp())
+    if not is_ours:
         pytest.exit(f"The tests would use the database {name}, which is not theirs.", returncode=3)
 
 
@@ -114,6 +119,30 @@ class Served:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         wait_until(lambda: File.objects.filter(name=name, size=len(data)).exists())
+
+
+@contextlib.contextmanager
+def locked_database() -> Iterator[None]:
+    """Nobody else can write into the database, and all can read."""
+    other = connection.copy()
+    try:
+        if connection.vendor == "sqlite":
+            other.cursor().execute("BEGIN EXCLUSIVE")
+        else:
+            other.set_autocommit(False)
+            tables = ", ".join(model._meta.db_table for model in (Transfer, ServerRun, File))
+            other.cursor().execute(f"LOCK TABLE {tables} IN EXCLUSIVE MODE")
+        yield
+    finally:
+        other.close()
+
+
+def wait_for_locks(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """From this thread, no longer than that."""
+    connection.close()
+    monkeypatch.setattr("files_app.history.recorder.BUSY_TIMEOUT", seconds)
+    for option, value in _impatient_options().items():
+        monkeypatch.setitem(connection.settings_dict["OPTIONS"], option, value)
 
 
 def settle(recorder: Recorder) -> None:

@@ -17,6 +17,8 @@ from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 from rich.console import Console as RichConsole
 
+from files_app.hosting import locks
+from files_app.hosting.locks import only_server_of
 from files_app.hosting.supervisor import Child
 from files_app.management.commands import files as files_command
 from files_app.management.commands.runfileserver import Ending, ends_on_signal, pace_of
@@ -968,6 +970,24 @@ class TestRunFileServer:
     def test_an_address_that_others_reach_is_refused(self, folder: Path, host: str) -> None:
         with pytest.raises(CommandError, match=r"Refusing to listen on .* set SERVER_HOST to 127.0.0.1"):
             self.run("--files", str(folder), "--host", host)
+
+    def test_a_second_server_of_a_folder_or_of_a_database_is_refused(
+        self, folder: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "other").mkdir()
+        with only_server_of(folder):
+            with pytest.raises(CommandError, match=r"The folder .*served is served by another file server"):
+                self.run("--files", str(folder))
+            with pytest.raises(CommandError, match=r"The database .* is used by another file server already"):
+                self.run("--files", str(tmp_path / "other"))
+
+    def test_a_lock_that_cannot_be_opened_is_told_with_its_path(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "db.sqlite3.lock").mkdir()
+        monkeypatch.setattr(locks, "sqlite_file", lambda: tmp_path / "db.sqlite3")
+        with pytest.raises(CommandError, match=r"db\.sqlite3\.lock cannot be opened: "):
+            self.run("--files", str(folder))
 
     def test_a_taken_port_is_named_with_the_setting(self, served: Served, tmp_path: Path) -> None:
         with pytest.raises(CommandError) as failure:

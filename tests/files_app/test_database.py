@@ -7,14 +7,16 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
-from django.db import DatabaseError, DataError, OperationalError, connection
+from django.db import DatabaseError, DataError, OperationalError, ProgrammingError, connection
 
 from files_app.database import is_out_of_service, sentence_of
 from files_app.history import recorder as recorder_module
+from files_app.history import writer as writer_module
 from files_app.history.recorder import Recorder
 from files_app.history.spill import spill_path
 from files_app.models import Transfer
@@ -52,8 +54,8 @@ def elsewhere(database: None, tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder_module, "RETRY_PAUSES", (0.01,))
-    monkeypatch.setattr(recorder_module, "SPILL_AFTER", 0.0)
+    monkeypatch.setattr(writer_module, "RETRY_PAUSES", (0.01,))
+    monkeypatch.setattr(writer_module, "SPILL_AFTER", 0.0)
     monkeypatch.setattr(recorder_module, "WRITE_SECONDS", 0.2)
 
 
@@ -205,7 +207,23 @@ def test_what_is_the_fault_of_the_database_and_what_of_the_data(error: Exception
 def test_a_database_that_is_no_file_has_a_sentence_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "vendor", "postgresql")
     assert sentence_of(OperationalError("gone")) == "The database cannot be used: gone."
-    assert spill_path() == settings.BASE_DIR / "history.spill"
+    assert sentence_of(OperationalError("gone\nLINE 1: SELECT")) == "The database cannot be used: gone."
+    name = quote(str(connection.settings_dict["NAME"]), safe="")
+    assert spill_path() == settings.BASE_DIR / f"history-{name}.spill"
+
+
+@pytest.mark.parametrize(
+    ("state", "words"), [("55P03", "is locked by another program"), ("42P01", "lacks tables")]
+)
+def test_what_postgresql_says_by_a_state_has_its_sentence(
+    monkeypatch: pytest.MonkeyPatch, state: str, words: str
+) -> None:
+    monkeypatch.setattr(connection, "vendor", "postgresql")
+    error = ProgrammingError("in its own words")
+    error.__cause__ = cause = Exception()
+    cause.sqlstate = state  # type: ignore[attr-defined]
+    assert words in sentence_of(error)
+    assert is_out_of_service(error) == (state == "42P01")
 
 
 def test_a_reader_that_stays_leaves_no_large_log_behind(elsewhere: Path) -> None:

@@ -17,6 +17,7 @@ from files_app.history.catalogue import Catalogue
 from files_app.history.recorder import Recorder
 from files_app.hosting.console import Console, log
 from files_app.hosting.lifeline import ends_with_supervisor
+from files_app.hosting.locks import AlreadyServed, only_server_of, server_name
 from files_app.hosting.process import prepare_for
 from files_app.hosting.queued import QueuedObserver
 from files_app.models import Transfer
@@ -122,6 +123,13 @@ def running(options: dict[str, Any], on_hurry: Callable[[Callable[[], None]], No
             raise CommandError(str(error)) from None
         except OSError as error:
             raise CommandError(f"The folder {options['files']} cannot be served: {error.strerror}.") from None
+        with as_command_errors():
+            try:
+                stack.enter_context(only_server_of(storage.root))
+            except AlreadyServed as error:
+                raise CommandError(str(error)) from None
+            except OSError as error:  # as of a lock's file that belongs to another user
+                raise CommandError(f"{error.filename} cannot be opened: {error.strerror}.") from None
         server = FileServer(
             storage,
             options["host"],
@@ -150,10 +158,11 @@ def running(options: dict[str, Any], on_hurry: Callable[[Callable[[], None]], No
 @contextlib.contextmanager
 def recording(recorder: Recorder, storage: Storage, server: FileServer) -> Iterator[None]:
     catalogue = Catalogue(storage, recorder, server.registry.files_changed)  # listens to what is recovered
+    name = server_name(storage.root)
     with as_command_errors():
         recorder.recover()
-        interrupted = Transfer.objects.close_interrupted()
-        recorder.register()
+        interrupted = Transfer.objects.close_interrupted(name)
+        recorder.register(name)
     if interrupted:
         log.warning("%d transfers were running when the server last died: closed as interrupted", interrupted)
     recorder.start()

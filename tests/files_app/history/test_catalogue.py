@@ -16,7 +16,7 @@ from django.db import OperationalError, connections
 from django.utils import timezone
 
 from files_app.history import catalogue as catalogue_module
-from files_app.history import recorder as recorder_module
+from files_app.history import writer as writer_module
 from files_app.history.batch import Batch
 from files_app.history.catalogue import Catalogue
 from files_app.history.recorder import Recorder
@@ -689,7 +689,7 @@ class TestRollback:
     def test_a_row_whose_transaction_is_rolled_back_is_written_at_the_next_try(
         self, served: Served, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(recorder_module, "RETRY_PAUSES", (0.01,))
+        monkeypatch.setattr(writer_module, "RETRY_PAUSES", (0.01,))
         served.settle()
         once, write_progress = iter([True]), Batch._write_progress
 
@@ -706,7 +706,7 @@ class TestRollback:
     def test_a_look_waits_until_the_one_before_is_committed_and_repeats_nothing(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(recorder_module, "RETRY_PAUSES", (0.01,))
+        monkeypatch.setattr(writer_module, "RETRY_PAUSES", (0.01,))
         fill(folder, 3)
         submitted: list[Any] = []
         failures = iter(range(5))

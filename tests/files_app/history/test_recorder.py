@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +16,8 @@ from hypothesis import strategies as st
 
 from files_app.history import batch as batch_module
 from files_app.history import recorder as recorder_module
+from files_app.history import rows as rows_module
+from files_app.history import writer as writer_module
 from files_app.history.batch import Batch
 from files_app.history.recorder import Recorder
 from files_app.models import File, ServerRun, Transfer
@@ -25,7 +26,7 @@ from fileserver import events
 from fileserver.context import Limits
 from fileserver.storage.uploads import UploadWriter
 from fileserver.wire.verbs import ErrorReply
-from tests.files_app.conftest import Served, serving, settle
+from tests.files_app.conftest import Served, locked_database, serving, settle
 from tests.servers import numbered_bytes, sha256, wait_until
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -87,7 +88,7 @@ def recorder() -> Iterator[Recorder]:
 
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder_module, "RETRY_PAUSES", (0.01,))
+    monkeypatch.setattr(writer_module, "RETRY_PAUSES", (0.01,))
     monkeypatch.setattr(recorder_module, "BUSY_TIMEOUT", 0.02)
 
 
@@ -281,38 +282,23 @@ class TestTogether:
 
 class TestLockedDatabase:
     def test_a_locked_database_loses_nothing(
-        self,
-        recorder: Recorder,
-        quick_retries: None,
-        monkeypatch: pytest.MonkeyPatch,
-        caplog: pytest.LogCaptureFixture,
+        self, quick_retries: None, recorder: Recorder, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setitem(connection.settings_dict["OPTIONS"], "timeout", 0.05)
-        other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
-        try:
-            other.execute("BEGIN IMMEDIATE")
+        with locked_database():
             for number in range(50):
                 recorder(started(number))
                 recorder(finished(number))
             wait_until(lambda: "is locked by another program" in caplog.text)
-            other.execute("ROLLBACK")
-        finally:
-            other.close()
         settle(recorder)
         assert Transfer.objects.filter(outcome="complete").count() == 50
         caplog.clear()  # the errors in it hold on to a connection
 
     def test_a_sender_never_waits_for_the_database(self, recorder: Recorder) -> None:
-        other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
-        try:
-            other.execute("BEGIN IMMEDIATE")
+        with locked_database():
             begun = time.monotonic()
             for number in range(1000):
                 recorder(started(number))
             took = time.monotonic() - begun
-            other.execute("ROLLBACK")
-        finally:
-            other.close()
         assert took < 1.0
         settle(recorder)
         assert Transfer.objects.count() == 1000
@@ -361,8 +347,8 @@ class TestLockedDatabase:
         for number in range(300):
             recorder(started(number))
             if number % 3:
-                wait_until(lambda: number in recorder._rows.live)  # noqa: B023
-        wait_until(lambda: len(recorder._rows.live) == 300)
+                wait_until(lambda: number in recorder._writer.rows.live)  # noqa: B023
+        wait_until(lambda: len(recorder._writer.rows.live) == 300)
         assert Transfer.objects.filter(outcome="running").count() == 300
 
     def test_stop_writes_what_is_on_the_queue(self) -> None:
@@ -506,15 +492,15 @@ class TestPoison:
     def test_only_so_many_ended_transfers_are_remembered(
         self, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(batch_module, "REMEMBERED", 3)
+        monkeypatch.setattr(rows_module, "REMEMBERED", 3)
         for number in range(10):
             recorder(started(number))
             recorder(finished(number))
         settle(recorder)
-        assert list(recorder._rows.ended)[-3:] == [7, 8, 9]
-        assert len(recorder._rows.ended) <= 6
-        assert recorder._rows.live == {}
-        assert recorder._rows.progress == {}
+        assert list(recorder._writer.rows.ended)[-3:] == [7, 8, 9]
+        assert len(recorder._writer.rows.ended) <= 6
+        assert recorder._writer.rows.live == {}
+        assert recorder._writer.rows.progress == {}
 
     def test_a_second_ending_changes_nothing(self, recorder: Recorder) -> None:
         recorder(started(1))
@@ -523,6 +509,35 @@ class TestPoison:
         recorder(finished(1, outcome="aborted"))
         settle(recorder)
         assert Transfer.objects.get().outcome == "complete"
+
+
+class TestBatch:
+    def test_nothing_is_remembered_before_it_is_committed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(batch_module, "PROGRESS_WRITES", 3600.0)
+        rows = rows_module.Rows()
+        rows.progress_due = time.monotonic() - 1
+        first = Batch(rows, {}, [started(1), started(2)], None)
+        first.write()
+        assert (rows.live, rows.ended, rows.progress) == ({}, {}, {})
+        first.remember()
+        assert list(rows.live) == [1, 2]
+        told: list[Any] = [events.TransferProgressed(2, "a.txt", 40, 100, False, 1.5), finished(1)]
+        before = (dict(rows.live), rows.progress_due)
+        with transaction.atomic():
+            Batch(rows, {}, told, None).write()
+            transaction.set_rollback(True)
+        assert (rows.live, rows.progress_due, rows.ended, rows.progress) == (*before, {}, {})
+        assert Transfer.objects.get(thread="ClientThread-2").done == 0
+        again = Batch(rows, {}, told, None)
+        again.write()
+        again.remember()
+        assert (list(rows.live), list(rows.ended)) == ([2], [1])
+        assert Transfer.objects.get(thread="ClientThread-2").done == 40
+        later = Batch(rows, {}, [events.TransferProgressed(2, "a.txt", 50, 100, False, 2.5)], None)
+        later.write()
+        assert rows.progress == {}
+        later.remember()
+        assert list(rows.progress) == [2]  # not due: it waits for the next write
 
 
 class TestProgress:
@@ -539,7 +554,7 @@ class TestProgress:
     def test_while_a_transfer_runs_there_is_a_sign_of_life_and_else_none(
         self, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(recorder_module, "SIGN_OF_LIFE", 0.02)
+        monkeypatch.setattr(writer_module, "SIGN_OF_LIFE", 0.02)
         recorder(started(1))
         settle(recorder)
         first = ServerRun.objects.get()
@@ -547,7 +562,7 @@ class TestProgress:
         recorder(finished(1))
         settle(recorder)
         assert ServerRun.objects.get().started_at == first.started_at
-        assert recorder._rows.live == {}  # so the writer waits without a limit
+        assert recorder._writer.rows.live == {}  # so the writer waits without a limit
 
     def test_a_step_of_the_clock_changes_no_duration(self, recorder: Recorder) -> None:
         for number, step in enumerate((-3600.0, 25 * 3600.0, 0.0)):
@@ -576,13 +591,46 @@ class TestProgress:
         assert (ended.outcome, ended.finished_at) == ("complete", at)
         assert "1 transfers were running" in caplog.text
 
-    def test_a_row_that_another_has_closed_keeps_its_ending(self, recorder: Recorder) -> None:
+    def test_a_row_that_was_closed_for_a_dead_server_still_gets_its_true_ending(
+        self, recorder: Recorder
+    ) -> None:
         recorder(started(1))
         settle(recorder)
-        assert Transfer.objects.close_interrupted() == 1
+        assert Transfer.objects.close_interrupted("") == 1
+        assert Transfer.objects.get().outcome == "interrupted"
         recorder(finished(1))
         settle(recorder)
-        assert Transfer.objects.get().outcome == "interrupted"
+        row = Transfer.objects.get()
+        assert (row.outcome, row.done, row.seconds) == ("complete", 100, 1.0)
+
+    def test_the_start_of_a_second_server_leaves_the_rows_of_the_first_alone(
+        self, folder: Path, tmp_path: Path, big: bytes
+    ) -> None:
+        (tmp_path / "other").mkdir()
+        with serving(folder) as first, first.peer(receive_buffer=4096) as peer:
+            header = peer.ask("GET", name="big.bin")
+            wait_until(Transfer.objects.filter(outcome="running").exists)
+            with serving(tmp_path / "other"):
+                assert Transfer.objects.get().outcome == "running"
+            peer.read(len(big))
+            row = first.row_of(header["id"])
+        assert (row.outcome, row.done) == ("complete", len(big))
+        assert row.server == ServerRun.objects.get(name=str(folder))
+
+    def test_every_row_says_which_server_it_is_of(self, recorder: Recorder) -> None:
+        recorder.register("/srv/files")
+        recorder(started(1))
+        recorder(Tries.began(2, 0))
+        settle(recorder)
+        recorder(finished(1))
+        recorder(started(3))
+        recorder(finished(3))
+        settle(recorder)
+        assert {row.server and row.server.name for row in Transfer.objects.all()} == {"/srv/files"}
+        again = Recorder()
+        again.register("/srv/files")
+        assert again._writer.write([Tries.began(1, 30)]) == []
+        assert Transfer.objects.get(name="big.iso").server == ServerRun.objects.latest("pk")
 
 
 class TestLinks:
@@ -616,6 +664,7 @@ class TestLinks:
         assert (len(row.client), len(row.user)) == (100, 150)
 
 
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="looks for the open file of the database")
 def test_the_writer_leaves_no_connection_open(tmp_path: Path) -> None:
     def open_files() -> int:
         links = [os.path.join("/proc/self/fd", fd) for fd in os.listdir("/proc/self/fd")]
@@ -648,7 +697,7 @@ def record(*batches: list[events.Event]) -> None:
     for batch in batches:
         left: list[Any] = list(batch)
         while left:
-            left = recorder._write(left)
+            left = recorder._writer.write(left)
 
 
 def facts_of(row: Transfer) -> tuple[str, str, int, str]:
@@ -717,7 +766,7 @@ class TestUploadsThatGoOn:
     @pytest.mark.parametrize("done", [0, 30])
     def test_what_a_crash_left_open_is_closed_and_reopened(self, done: int) -> None:
         record([Tries.began(1, 0)])
-        assert Transfer.objects.close_interrupted() == 1
+        assert Transfer.objects.close_interrupted("") == 1
         closed = Transfer.objects.get()
         assert (closed.outcome, closed.finished_at is None) == ("interrupted", False)
         record([Tries.began(1, done)])
@@ -749,8 +798,8 @@ class TestUploadsThatGoOn:
         insert = Transfer.objects.record
         failures = iter([OperationalError("locked"), None, OperationalError("locked"), None])
 
-        def fails_now_and_then(rows: list[Record], files: dict[str, int]) -> list[int]:
-            found = insert(rows, files)
+        def fails_now_and_then(rows: list[Record], files: dict[str, int], server: int) -> list[int]:
+            found = insert(rows, files, server)
             if error := next(failures):
                 raise error
             return found

@@ -8,22 +8,22 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from hypothesis import given
 from hypothesis import strategies as st
 
 from files_app.history import recorder as recorder_module
+from files_app.history import writer as writer_module
 from files_app.history.recorder import Recorder
 from files_app.history.spill import Line, Spill, spill_path
 from files_app.models import File, Transfer
 from fileserver import events
 from fileserver.client.blocking import Client
-from tests.files_app.conftest import serving, settle
+from tests.files_app.conftest import locked_database, serving, settle, wait_for_locks
 from tests.files_app.history.test_recorder import Tries, finished, record, started
 from tests.servers import numbered_bytes, wait_until
 from tests.stack import PROJECT, START_SECONDS, Stack
@@ -45,34 +45,20 @@ STORY: list[events.Event] = [
 ]
 
 
-@contextlib.contextmanager
-def locked(database: str | Path) -> Iterator[None]:
-    other = sqlite3.connect(database, isolation_level=None)
-    try:
-        other.execute("BEGIN EXCLUSIVE")
-        yield
-    finally:
-        other.close()
-
-
-def own_database() -> str:
-    return str(connection.settings_dict["NAME"])
-
-
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder_module, "BUSY_TIMEOUT", 0.02)
-    monkeypatch.setattr(recorder_module, "RETRY_PAUSES", (0.01,))
+    monkeypatch.setattr(writer_module, "RETRY_PAUSES", (0.01,))
     monkeypatch.setattr(recorder_module, "WRITE_SECONDS", 0.3)
 
 
 def put_aside(told: list[events.Event], written: int = 0) -> None:
     """Have a server write the first of these events, put aside the others, and end."""
     recorder = Recorder()
-    recorder.register()
+    recorder.register("")
     if written:
-        assert recorder._write(list(told[:written])) == []
-    assert recorder._put_aside(list(told[written:]), at_the_end=True) == []
+        assert recorder._writer.write(list(told[:written])) == []
+    assert recorder._writer.put_aside(list(told[written:]), at_the_end=True) == []
 
 
 def facts() -> list[tuple[object, ...]]:
@@ -90,7 +76,7 @@ class TestStop:
             with served.peer() as half:
                 half.ask("PUT", name="half.txt", size=10)
                 wait_until(Transfer.objects.filter(outcome="running").exists)
-                lock.enter_context(locked(own_database()))
+                lock.enter_context(locked_database())
                 half.send(b"half")
             for _ in range(50):
                 with served.client() as client:
@@ -120,7 +106,8 @@ class TestStop:
         try:
             wait_until(lambda: b"listening on http" in stack.log.read_bytes(), START_SECONDS)
             wait_until(lambda: b", serving " in stack.log.read_bytes(), START_SECONDS)
-            with locked(stack.home / "db.sqlite3"):
+            with contextlib.closing(sqlite3.connect(stack.home / "db.sqlite3")) as other:
+                other.execute("BEGIN EXCLUSIVE")
                 for _ in range(50):
                     with Client("127.0.0.1", stack.server_port) as client:
                         assert b"".join(map(bytes, client.get("a.bin"))) == b"hello"
@@ -154,7 +141,7 @@ class TestStop:
 
         monkeypatch.setattr(Spill, "append", full)
         recorder = Recorder()
-        with locked(own_database()):
+        with locked_database():
             recorder.start()
             recorder(started(1))
             recorder(finished(1))
@@ -165,7 +152,7 @@ class TestStop:
 
     def test_a_job_that_waits_at_the_end_is_settled(self, impatient: None) -> None:
         recorder, told = Recorder(), list[str]()
-        with locked(own_database()):
+        with locked_database():
             recorder.start()
             recorder.submit(lambda: told.append("written"), lambda: told.append("settled"))
             recorder.stop()
@@ -176,14 +163,14 @@ class TestLongLock:
     def test_memory_is_bounded_and_all_is_written_as_soon_as_that_works(
         self, impatient: None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(recorder_module, "MAX_IN_MEMORY", 10)
+        monkeypatch.setattr(writer_module, "MAX_IN_MEMORY", 10)
         caplog.set_level(logging.INFO, "files_app")
         recorder = Recorder()
         recorder.start()
         try:
             recorder(started(1000, "long.bin"))
             settle(recorder)
-            with locked(own_database()):
+            with locked_database():
                 for number in range(500):
                     recorder(started(number, thread=f"T-{number}"))
                     recorder(events.TransferProgressed(1000, "long.bin", number, 1000, False, 1.0))
@@ -208,11 +195,11 @@ class TestLongLock:
     def test_after_some_time_endings_are_put_aside_however_few_there_are(
         self, impatient: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(recorder_module, "SPILL_AFTER", 0.0)
+        monkeypatch.setattr(writer_module, "SPILL_AFTER", 0.0)
         recorder = Recorder()
         recorder.start()
         try:
-            with locked(own_database()):
+            with locked_database():
                 recorder(started(1))
                 recorder(finished(1))
                 wait_until(lambda: kinds_in_the_file() == ["FinishedRow"])
@@ -287,7 +274,7 @@ class TestRecovery:
         told = events.FilePublished("new.txt", 5, 1.0, "etag", "abc", "ann")
         recorder = Recorder()
         recorder.listen(events.FilePublished, lambda event: None)
-        assert recorder._put_aside([told], at_the_end=True) == []
+        assert recorder._writer.put_aside([told], at_the_end=True) == []
         with serving(folder):
             wait_until(File.objects.filter(name="new.txt", added_by="ann").exists)
 
@@ -298,9 +285,8 @@ class TestRecovery:
 
     def test_a_database_that_is_locked_again_keeps_the_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
         put_aside([started(1), finished(1)])
-        connection.close()
-        monkeypatch.setitem(connection.settings_dict["OPTIONS"], "timeout", 0.01)
-        with locked(own_database()), pytest.raises(Exception, match="locked"):
+        wait_for_locks(monkeypatch, 0.01)
+        with locked_database(), pytest.raises(OperationalError, match="lock"):
             Recorder().recover()
         connection.close()
         assert kinds_in_the_file() == ["FinishedRow"]

@@ -1,9 +1,10 @@
 """Many rows at once: the same rows as one by one, with the right keys."""
 
+import threading
 from datetime import UTC, datetime
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from files_app.models import File, Transfer, bulk
 from files_app.models.files import COLUMNS
@@ -87,7 +88,7 @@ def test_every_moment_is_the_one_that_python_has_and_none_stays_none() -> None:
     moments = [0.0, 0.5, 1763800000.000001, 1763800000.999999, 1763800000.9999999, 4102444799.25]
     records = [RECORD._replace(started_at=moment, finished_at=moment) for moment in moments]
     file = File.objects.create(name="a.txt", size=1, mtime=NOW, etag="etag")
-    keys = Transfer.objects.record([*records, RECORD._replace(file_id="gone.txt")], {"a.txt": file.pk})
+    keys = Transfer.objects.record([*records, RECORD._replace(file_id="gone.txt")], {"a.txt": file.pk}, None)
     written = [Transfer.objects.get(pk=key) for key in keys]
     expected = [datetime.fromtimestamp(moment, UTC) for moment in moments]
     assert [row.started_at for row in written[:-1]] == expected
@@ -100,3 +101,29 @@ def test_every_moment_is_the_one_that_python_has_and_none_stays_none() -> None:
 def test_few_numbers_of_rows_make_a_statement() -> None:
     assert {bulk._power_of_two(count) for count in range(1, 513)} == {1 << power for power in range(10)}
     assert all(count / 2 < bulk._power_of_two(count) <= count for count in range(1, 513))
+
+
+def test_two_who_write_the_same_rows_in_another_order_do_not_lock_each_other_out() -> None:
+    names = [f"{number}.txt" for number in range(200)]
+    barrier, failures = threading.Barrier(2), list[Exception]()
+
+    def write(rows: list[list[object]]) -> None:
+        try:
+            for _ in range(5):
+                barrier.wait(10)
+                with transaction.atomic():
+                    bulk.upsert(File, COLUMNS, rows, unique="name")
+        except Exception as error:
+            failures.append(error)
+            barrier.abort()
+        finally:
+            connection.close()
+
+    rows = [row(name, now=NOW) for name in names]
+    threads = [threading.Thread(target=write, args=[some]) for some in (rows, rows[::-1])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert File.objects.count() == 200

@@ -93,6 +93,14 @@ class TestFiles:
         make_file("a", size=2, days=3)
         assert "".join(File.objects.sorted_by(sort).values_list("name", flat=True)) == order
 
+    @pytest.mark.parametrize("sort", ["name", "size", "mtime"])
+    def test_names_are_sorted_by_their_bytes_whatever_the_language_of_the_database(self, sort: str) -> None:
+        names = ["A b", "B", "Zoo", "a", "a-b", "aB", "b", "z", "ä", "ö"]
+        for name in reversed(names):
+            make_file(name)
+        assert list(File.objects.sorted_by(sort).values_list("name", flat=True)) == names
+        assert list(File.objects.sorted_by(f"-{sort}").values_list("name", flat=True)) == names[::-1]
+
     @pytest.mark.parametrize("sort", FileQuerySet.SORTS)
     @pytest.mark.parametrize("first", [0, 50_000])
     def test_a_page_in_any_order_is_read_from_an_index_and_sorts_nothing(self, sort: str, first: int) -> None:
@@ -257,13 +265,13 @@ class TestTransfers:
 
     def test_only_running_rows_are_closed_as_interrupted(self) -> None:
         running, complete = make_transfer(), make_transfer(outcome="complete", finished_at=NOW)
-        assert Transfer.objects.close_interrupted() == 1
+        assert Transfer.objects.close_interrupted("/srv/files") == 1
         running.refresh_from_db()
         complete.refresh_from_db()
         assert running.outcome == "interrupted"
         assert running.finished_at is not None
         assert (complete.outcome, complete.finished_at) == ("complete", NOW)
-        assert Transfer.objects.close_interrupted() == 0
+        assert Transfer.objects.close_interrupted("/srv/files") == 0
 
     def test_an_interrupted_row_ends_when_its_server_was_last_seen(self) -> None:
         ServerRun.objects.create(key="old", started_at=NOW, seen_at=NOW + timedelta(hours=9))
@@ -271,18 +279,32 @@ class TestTransfers:
         begun = make_transfer()
         moved = make_transfer(seconds=2.5, done=10)
         after = make_transfer(started_at=NOW + timedelta(seconds=31))  # it died within that second
-        assert Transfer.objects.close_interrupted() == 3
+        assert Transfer.objects.close_interrupted("/srv/files") == 3
         ends = [Transfer.objects.get(pk=row.pk) for row in (begun, moved, after)]
         seen = NOW + timedelta(seconds=30)
         assert [row.finished_at for row in ends] == [seen, seen, after.started_at]
         assert [row.seconds for row in ends] == [30.0, 2.5, 0.0]
         assert ends[1].done == 10
 
+    def test_a_start_closes_the_rows_of_dead_servers_of_its_own_name_only(self) -> None:
+        def run(key: str, name: str, seconds: float) -> ServerRun:
+            return ServerRun.objects.create(
+                key=key, name=name, started_at=NOW, seen_at=NOW + timedelta(seconds=seconds)
+            )
+
+        own, other, unnamed = run("1", "/srv/files", 10), run("2", "/srv/else", 20), run("3", "", 30)
+        rows = [make_transfer(server=server) for server in (own, other, unnamed, None)]
+        assert Transfer.objects.close_interrupted("/srv/files") == 3
+        for row in rows:
+            row.refresh_from_db()
+        assert [row.outcome for row in rows] == ["interrupted", "running", "interrupted", "interrupted"]
+        assert [row.seconds for row in rows] == [10.0, None, 30.0, 30.0]
+
     def test_without_a_sign_of_life_it_ends_with_the_last_transfer_that_did(self) -> None:
         make_transfer(outcome="complete", finished_at=NOW + timedelta(seconds=5))
         make_transfer(outcome="complete", finished_at=NOW + timedelta(seconds=2))
         running = make_transfer()
-        assert Transfer.objects.close_interrupted() == 1
+        assert Transfer.objects.close_interrupted("/srv/files") == 1
         running.refresh_from_db()
         assert (running.finished_at, running.seconds) == (NOW + timedelta(seconds=5), 5.0)
 

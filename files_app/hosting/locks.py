@@ -1,0 +1,150 @@
+"""One live file server for each folder, and one for each database: a second one is refused.
+
+Two catalogues on one database would take each other's files for gone, and a server that starts closes what
+dead servers of its name left running: both must know that nobody else is alive. Each lock is one of the
+system or of PostgreSQL. It ends with the process that holds it, however that dies, so none is ever stale.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from django.db import connection
+
+from files_app.database import sqlite_file
+from fileserver.storage.folder import PARTIALS
+
+log = logging.getLogger(__name__)
+
+POSTGRESQL_LOCK = 0x_CF5_0001  # of all numbers that programs on one database may lock, ours
+
+_HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
+
+
+class AlreadyServed(Exception):
+    """Another live file server has the folder, or the database; the text is a sentence."""
+
+
+@contextlib.contextmanager
+def only_server_of(folder: Path) -> Iterator[None]:
+    """Have the folder and the database of the settings for this process alone.
+
+    Raises ``AlreadyServed``, or ``OSError`` if the file of a lock cannot be opened.
+    """
+    with _locked_folder(folder), _locked_database():
+        yield
+
+
+def server_name(folder: Path) -> str:
+    """By which a ``ServerRun`` knows again that it is the same server."""
+    return os.fsencode(folder.resolve()).decode("utf-8", "backslashreplace")
+
+
+@contextlib.contextmanager
+def _locked_folder(folder: Path) -> Iterator[None]:
+    refusal = (
+        f"The folder {folder} is served by another file server already. "
+        "Stop that one, or set FILES_DIRECTORY (or --files) to another folder."
+    )
+    if sys.platform == "win32":  # where only files can be locked; this one is out of every client's sight
+        hidden = folder / PARTIALS
+        hidden.mkdir(exist_ok=True)
+        with _locked_file(hidden / "server.lock", refusal):
+            yield
+    else:  # the folder itself, so that nothing is left in it and it may be read-only
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            _lock_or_refuse(fd, refusal)
+            yield
+        finally:
+            os.close(fd)  # which ends the lock
+
+
+@contextlib.contextmanager
+def _locked_database() -> Iterator[None]:
+    refusal = (
+        f"The database {connection.settings_dict['NAME']} is used by another file server already. "
+        "Stop that one, or set DATABASE_URL to a database of its own."
+    )
+    with contextlib.ExitStack() as stack:
+        # A file beside it, not the database itself: to close that would end the locks that SQLite has on it.
+        if file := sqlite_file():
+            file = file.resolve()  # as SQLite opens it: a link leads to the same lock
+            stack.enter_context(_locked_file(file.with_name(f"{file.name}.lock"), refusal))
+        elif connection.vendor == "postgresql":
+            stack.enter_context(_locked_postgresql(refusal))
+        yield
+
+
+@contextlib.contextmanager
+def _locked_file(path: Path, refusal: str) -> Iterator[None]:
+    """A crash leaves the file, empty and with no lock on it; any other end removes it."""
+    fd = _open_locked(path, refusal)
+    while not _is_at(path, fd):  # its holder has removed it between our open and our lock
+        os.close(fd)
+        fd = _open_locked(path, refusal)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows removes no open file
+            path.unlink()
+        os.close(fd)  # which ends the lock
+
+
+def _open_locked(path: Path, refusal: str) -> int:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        _lock_or_refuse(fd, refusal)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _is_at(path: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
+def _lock_or_refuse(fd: int, refusal: str) -> None:
+    try:
+        _lock(fd)
+    except OSError as error:
+        if error.errno in _HELD:
+            raise AlreadyServed(refusal) from None
+        # Some network file systems know no locks; to refuse them all would be worse.
+        log.warning("no lock (%s): see to it that no second file server runs here", error.strerror)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(fd: int) -> None:
+        msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextlib.contextmanager
+def _locked_postgresql(refusal: str) -> Iterator[None]:
+    """By a connection of its own. Should PostgreSQL be restarted the lock is gone until our next start; then
+    a second server can come in, and still closes only the rows of its own name."""
+    own = connection.copy()
+    try:
+        with own.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", [POSTGRESQL_LOCK])
+            if cursor.fetchone() != (True,):
+                raise AlreadyServed(refusal)
+        yield
+    finally:
+        own.close()
