@@ -16,7 +16,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cfsite.settings")
 django.setup(set_prefix=False)
 
 from cfsite.webserver.spool import Spool  # noqa: E402 - needs the settings
-from files_app.access.policy import OwnOriginOnly  # noqa: E402
+from files_app.access.origin import OwnOriginOnly  # noqa: E402
 from files_app.live.routing import websocket_urlpatterns  # noqa: E402
 from files_app.views.temporary import NoRoom, kept_on_disk  # noqa: E402
 

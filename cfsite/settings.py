@@ -74,7 +74,7 @@ MIDDLEWARE = [  # those of cfsite.middleware are Django's, without a thread for 
     "cfsite.caching.CachingMiddleware",  # first, for it completes what the others answer
     "cfsite.middleware.SecurityMiddleware",
     "cfsite.middleware.CommonMiddleware",  # refuses unknown hosts, so before everything that answers
-    "files_app.access.policy.LoopbackOnlyMiddleware",
+    "files_app.access.loopback.LoopbackOnlyMiddleware",
     "files_app.middleware.DatabaseMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
     "cfsite.middleware.CSPMiddleware",

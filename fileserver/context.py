@@ -7,18 +7,11 @@ from fileserver import workers
 from fileserver.events import Observer
 from fileserver.net.connection import LINE_SECONDS, STALL_SECONDS
 from fileserver.pacing import Pace
+from fileserver.rights import Ticket as Ticket
 from fileserver.storage.folder import Storage
 from fileserver.storage.uploads import KEEP_SECONDS, UploadStore
 from fileserver.transfers.registry import Registry
 from fileserver.wire import verbs as protocol
-
-
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """One file that a browser may fetch over HTTP, and how fast; without a name, only that we are there."""
-
-    name: str
-    pace: Pace | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,9 +61,9 @@ def _defined_by(node: ast.AST) -> Iterator[str]:
 def _asked_by(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.Attribute):
         yield node.attr
-    if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("getattr", "hasattr", "setattr"):
-        if isinstance(node.args[1], ast.Constant):
-            yield str(node.args[1].value)
+    asks = isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("getattr", "hasattr", "setattr")
+    if asks and isinstance(node.args[1], ast.Constant):
+        yield str(node.args[1].value)
 
 
 def _is_self(node: ast.AST) -> bool:
@@ -71,15 +71,11 @@ def _is_self(node: ast.AST) -> bool:
 
 
 def _names_in_class(node: ast.ClassDef) -> set[str]:
-    found = {name for child in ast.walk(node) for name in _defined_by(child)}
-    found |= {
-        child.attr for child in ast.walk(node) if isinstance(child, ast.Attribute) and _is_self(child.value)
-    }
-    return found | {
-        child.target.id
-        for child in node.body
-        if isinstance(child, ast.AnnAssign) and isinstance(child.target, ast.Name)
-    }
+    inside = list(ast.walk(node))
+    defined = {name for child in inside for name in _defined_by(child)}
+    asked = {child.attr for child in inside if isinstance(child, ast.Attribute) and _is_self(child.value)}
+    fields = (child.target for child in node.body if isinstance(child, ast.AnnAssign))
+    return defined | asked | {field.id for field in fields if isinstance(field, ast.Name)}
 
 
 def _names_of_bases(path: Path, name: str) -> set[str]:

@@ -13,7 +13,7 @@ from django.http.request import split_domain_port, validate_host
 
 from files_app.access import tickets
 from files_app.views.relay import connect
-from fileserver.server import address_text
+from fileserver.net.address import address_text
 
 
 async def sent_to_server(

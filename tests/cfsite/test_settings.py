@@ -123,9 +123,8 @@ def test_all_checks_of_a_deployment_that_look_for_djangos_names_are_content(load
     loaded = load(HTTPS=https, SECRET_KEY=string.ascii_letters)
     values = {name: value for name, value in comparable(loaded).items() if name.startswith(about)}
     ours = [import_string(path) for path in live.MIDDLEWARE]
-    values["MIDDLEWARE"] = [
-        f"{kind.__module__}.{kind.__qualname__}" for each in ours for kind in each.__mro__
-    ]
+    classes = [kind for each in ours for kind in each.__mro__]
+    values["MIDDLEWARE"] = [f"{kind.__module__}.{kind.__qualname__}" for kind in classes]
     values["SILENCED_SYSTEM_CHECKS"] = []
     with override_settings(**values):
         found = run_checks(tags=[Tags.security], include_deployment_checks=True)

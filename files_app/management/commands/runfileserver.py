@@ -11,7 +11,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from files_app.access.policy import authorize, require_loopback
+from files_app.access.loopback import require_loopback
+from files_app.access.policy import authorize
 from files_app.database import database_errors_for_people
 from files_app.history.catalogue import Catalogue
 from files_app.history.recorder import Recorder
@@ -32,8 +33,9 @@ from files_app.terminal.options import (
 from files_app.views.direct import page_url
 from fileserver.context import Limits, Options
 from fileserver.events import Event
+from fileserver.net.address import address_text
 from fileserver.pacing import SLOW_MOTION, Pace
-from fileserver.server import FileServer, address_text
+from fileserver.server import FileServer
 from fileserver.storage.folder import Storage
 from fileserver.storage.root import FolderError
 from fileserver.workers import MODELS

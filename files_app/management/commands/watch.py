@@ -14,7 +14,7 @@ from rich.text import Text
 from files_app.sizes import rate_text, size_text
 from files_app.terminal.options import add_server_address
 from files_app.terminal.progress import console, file_server
-from fileserver.server import address_text
+from fileserver.net.address import address_text
 
 ENDED_SHOWN = 8
 STYLES = {"complete": "green", "aborted": "yellow", "cancelled": "yellow", "failed": "red"}

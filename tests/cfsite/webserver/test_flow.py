@@ -148,7 +148,7 @@ def ending(client: socket.socket) -> str:
 
 
 def test_what_daphne_listens_with_is_our_factory(site: Site) -> None:
-    """Were its attributes renamed, its own factory would listen, and whole files would lie in memory again."""
+    """If its attributes were renamed, its own factory would listen, and whole files would lie in memory."""
     assert site.state()["listens_with"] == "FlowFactory"
     assert site.state()["sockets"] == "FlowSocket"
 

@@ -6,9 +6,10 @@ import pytest
 from django.core import signing
 
 from files_app.access import tickets
-from files_app.access.policy import authorize, relay_token
-from fileserver.context import Ticket
+from files_app.access.policy import authorize
+from files_app.access.principals import relay_token
 from fileserver.pacing import SLOW_MOTION
+from fileserver.rights import Ticket
 from fileserver.wire.verbs import MAX_LINE_BYTES
 
 HERE = "127.0.0.1"

@@ -12,10 +12,10 @@ from django.utils.http import content_disposition_header
 from files_app.access import tickets
 from files_app.models import Transfer
 from files_app.views.direct import page_url
-from fileserver.context import Ticket
 from fileserver.events import ClientConnected, TransferStarted
 from fileserver.names import is_safe
 from fileserver.pacing import SLOW_MOTION
+from fileserver.rights import Ticket
 from fileserver.sessions.http import content_disposition
 from tests.files_app.conftest import Served, serving
 from tests.files_app.site import Answer, fetch
