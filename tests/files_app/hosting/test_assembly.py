@@ -1,4 +1,4 @@
-"""What the file server is put together from; ``tests/files_app/test_commands.py`` runs it."""
+"""What the file server is put together from; ``tests/files_app/management/test_commands.py`` runs it."""
 
 from typing import Any
 
