@@ -108,8 +108,8 @@ def _page(request: HttpRequest, rows: QuerySet[Any], count: int | None = None) -
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """What ``access`` refuses in a view that has no other answer to it."""
-    return error_response(request, 403, str(exception))
+    """What ``access`` refuses in a view that has no other answer to it; the admin says no word about it."""
+    return error_response(request, 403, str(exception) or "You may not do this.")
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
