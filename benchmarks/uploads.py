@@ -19,7 +19,7 @@ from benchmarks.measure import MEBIBYTE, Contender, random_file, ratio, take_tur
 from benchmarks.result import Bench, Family, Result, Scenario, Target, bytes_table, ratio_to_best
 from benchmarks.servers import Installation, ours
 
-PART = 64 * MEBIBYTE  # of one request, as static/js/tus.js has it
+PART = 64 * MEBIBYTE  # of one request, as static/js/upload/tus.js has it
 COPYPARTY = f"{peers.COPYPARTY.name}, curl -T"
 CP = "cp and fsync"
 CP_AND_HASHES = "cp, fsync, SHA-256 twice"

@@ -15,9 +15,8 @@ from django.http import HttpResponse
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cfsite.settings")
 django.setup(set_prefix=False)
 
-from cfsite.middleware import on_the_loop  # noqa: E402 - needs the settings
-from cfsite.webserver.spool import Spool  # noqa: E402
-from files_app.access.policy import OwnOriginOnly  # noqa: E402 - needs the settings
+from cfsite.webserver.spool import Spool  # noqa: E402 - needs the settings
+from files_app.access.origin import OwnOriginOnly  # noqa: E402
 from files_app.live.routing import websocket_urlpatterns  # noqa: E402
 from files_app.views.temporary import NoRoom, kept_on_disk  # noqa: E402
 
@@ -54,15 +53,6 @@ class Handler(ASGIHandler):
         except BaseException:
             body.close()
             raise
-
-    def load_middleware(self, is_async: bool = False) -> None:
-        # The settings name Django's own, for its checks look there for them.
-        named = settings.MIDDLEWARE
-        settings.MIDDLEWARE = [on_the_loop(path) for path in named]
-        try:
-            super().load_middleware(is_async)
-        finally:
-            settings.MIDDLEWARE = named
 
 
 application = ProtocolTypeRouter(

@@ -3,6 +3,10 @@
 Fourteen such trips for one page took longer than the page itself, and each waits its turn while downloads
 keep the event loop busy. The steps only look at headers and cookies, so here they are done on the loop; those
 that could wait, for a form's body or for the database, go to a thread as before.
+
+The settings list these classes in place of Django's. Django reads ``MIDDLEWARE`` from the settings and from
+nowhere else, and three of its checks look there for its own names: the settings silence these.
+``tests/cfsite/test_settings.py`` runs all of Django's deployment checks as if its names stood there.
 """
 
 from typing import Any
@@ -77,9 +81,3 @@ class SessionMiddleware(OnTheLoop, sessions.SessionMiddleware):
 
 class XFrameOptionsMiddleware(OnTheLoop, clickjacking.XFrameOptionsMiddleware):
     pass
-
-
-def on_the_loop(path: str) -> str:
-    """The dotted name of the variant that is here for the middleware at ``path``, or else ``path``."""
-    name = path.rpartition(".")[2]
-    return f"{__name__}.{name}" if name in globals() else path

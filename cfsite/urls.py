@@ -9,3 +9,4 @@ urlpatterns = [
 ]
 
 handler400 = "files_app.views.pages.bad_request"
+handler403 = "files_app.views.pages.forbidden"

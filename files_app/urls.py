@@ -2,6 +2,7 @@
 
 from django.urls import path, re_path
 
+from files_app.views import form
 from files_app.views import pages as views
 from files_app.views import tus as uploads
 
@@ -12,7 +13,7 @@ urlpatterns = [
     path("uploads", uploads.uploads),  # a redirect would make a GET of the POST
     path("uploads/", uploads.uploads, name="uploads"),
     path("uploads/<str:upload_id>", uploads.upload, name="upload"),
-    path("upload/", uploads.upload_form, name="upload-form"),
+    path("upload/", form.upload_form, name="upload-form"),
     path("history/", views.history, name="history"),
     path("history/recent/", views.recent, name="recent"),
     path("transfers/<int:transfer_id>/cancel/", views.cancel, name="cancel"),

@@ -9,7 +9,6 @@ runs, wait for the threads.
 
 import contextlib
 import errno
-import ipaddress
 import itertools
 import logging
 import socket
@@ -21,6 +20,7 @@ from collections.abc import Iterator
 from fileserver import workers
 from fileserver.context import Limits, Options, ServerContext
 from fileserver.events import ClientConnected, ClientDisconnected, ClientRefused, Observer, ignore
+from fileserver.net.address import address_text, is_loopback
 from fileserver.net.connection import Connection
 from fileserver.net.refusals import Refusals
 from fileserver.rights import Access
@@ -189,7 +189,7 @@ class FileServer:
             if len(self._clients) >= limits.max_clients:
                 return f"The server has its {limits.max_clients} clients; try again later."
             most = limits.max_clients_per_address
-            if not most or _is_loopback(host):
+            if not most or is_loopback(host):
                 return None
             mine = sum(client.host == host for client in self._clients)
         return f"Your address has its {most} connections; try again later." if mine >= most else None
@@ -304,16 +304,3 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-def address_text(host: str, port: int) -> str:
-    """``127.0.0.1:9999``, and ``[::1]:9999`` for IPv6."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -277,7 +277,7 @@ def test_scenarios_have_names_of_their_own_and_judge_something() -> None:
 
 
 def test_an_upload_is_sent_in_parts_of_the_size_that_the_page_has() -> None:
-    script = (ROOT / "static" / "js" / "tus.js").read_text("utf-8")
+    script = (ROOT / "static" / "js" / "upload" / "tus.js").read_text("utf-8")
     assert "export const PART = 64 * 1024 * 1024;" in script
     assert uploads.PART == 64 * 1024 * 1024
 

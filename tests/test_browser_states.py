@@ -113,7 +113,7 @@ def test_the_scripts_of_the_page_have_the_servers_words_for_sizes(page: Any) -> 
     said = page.evaluate(
         """async (counts) => {
             const app = document.querySelector('script[type="module"]').src;
-            const { size } = await import(new URL("format.js", app));
+            const { size } = await import(new URL("common/format.js", app));
             return counts.map((count) => size(Number(count)));
         }""",
         [str(count) for count, _ in TABLE],

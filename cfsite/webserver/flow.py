@@ -1,7 +1,7 @@
 """Daphne with flow control: a browser that reads slowly slows the view and does not fill our memory.
 
 `FlowServer` takes the place of `daphne.server.Server` (`server_cls` of a `runserver` command). Daphne and
-Twisted leave these things open; each override here and in `exchange` closes one of them:
+Twisted leave these things open; each override here, in `channel`, `incoming` and `exchange` closes one:
 
 - `send` never waits, so a whole file ends up in memory and its view believes it sent: here `send` waits
   while the transport is full, and who reads nothing for `stall_timeout` seconds is dropped.
@@ -21,9 +21,6 @@ Twisted leave these things open; each override here and in `exchange` closes one
 - Slow, malformed and too many connections are looked after in `guard` and `limiter`.
 - A server that stops closes running downloads cleanly, as if they were whole, and leaves tasks to a dying
   interpreter: connections are reset, applications are told and waited for, all tasks are ended.
-
-Private names in use (Twisted 26.10, Daphne 4.2): `_command`, `_path`, `_version`, `_networkProducer`,
-`_handlingRequest`, `_savedTimeOut` and `_send100Continue` of HTTPChannel, `reactor._asyncioEventloop`.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -35,7 +32,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-from urllib.parse import unquote
 
 from daphne.http_protocol import HTTPFactory
 from daphne.server import Server, reactor  # importing Daphne first installs its asyncio reactor
@@ -45,8 +41,9 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from cfsite.webserver.body import BodyLost
-from cfsite.webserver.exchange import ClientGone, FlowRequest, Message
-from cfsite.webserver.guard import GuardedChannel
+from cfsite.webserver.channel import FlowChannel
+from cfsite.webserver.exchange import ClientGone, FlowRequest
+from cfsite.webserver.incoming import Message
 from cfsite.webserver.limiter import ConnectionLimiter, Tally
 from cfsite.webserver.sockets import FlowSocket
 from cfsite.webserver.unsent import buffered
@@ -55,70 +52,6 @@ from files_app.hosting.process import allow_descriptors
 logger = logging.getLogger(__name__)
 
 BODY_LIMIT = 10 * 1024 * 1024  # bytes; for a server that sets no `body_limit` of its own
-LINGER_SECONDS = 5.0  # for how long a refused client may go on sending before it is reset…
-LINGER_BYTES = 256 * 1024 * 1024  # …and how much of it is read and thrown away
-
-
-class FlowChannel(GuardedChannel):
-    """One connection: decides on a request's body before it is read, and closes without losing the 413."""
-
-    _networkProducer: Any
-    _path: Any  # bytes, whatever Twisted's annotation says
-    _handlingRequest: bool
-    _savedTimeOut: float | None = None
-    lingering: int | None = None  # bytes still to be thrown away
-
-    def request_line(self) -> tuple[bytes, bytes, bytes]:
-        return self._command, self._path, self._version
-
-    def allHeadersReceived(self) -> None:
-        request = self.requests[-1]
-        path = unquote(self._path.partition(b"?")[0].decode("ascii", "replace"))
-        request.limit = request.server.body_limit(self._command.decode("ascii", "replace"), path)
-        if request.limit is not None and (self.length or 0) > request.limit:
-            request.refuse()  # and no "100 Continue"
-            return
-        super().allHeadersReceived()
-        # Of a chunked body nobody knows the length yet, and an upload has to begin with it.
-        if self.length and request.server.streams_body(self._command.decode("ascii", "replace"), path):
-            request.start_streaming()
-        else:
-            request.say_continue()
-
-    def _send100Continue(self) -> None:
-        """Twisted would say it here, before anybody has looked at the request."""
-        self.requests[-1].expects_continue = True
-
-    def allContentReceived(self) -> None:
-        if self.lingering is None:
-            super().allContentReceived()
-
-    def rawDataReceived(self, data: bytes) -> None:
-        if self.lingering is None:
-            super().rawDataReceived(data)
-            return
-        self.lingering -= len(data)
-        if self.lingering <= 0:
-            self._networkProducer.pauseProducing()
-
-    def hold_back(self) -> None:
-        """Read nothing, for the application is behind with a body: the silence is not the client's fault."""
-        self._networkProducer.pauseProducing()
-        self._savedTimeOut = self.setTimeout(None) or self._savedTimeOut
-
-    def let_on(self) -> None:
-        self._networkProducer.resumeProducing()
-        if not self._handlingRequest:  # else the body is whole, and Twisted does so after the response
-            self.setTimeout(self._savedTimeOut)
-
-    def linger(self) -> None:
-        """Closing with bytes unread means a reset, and the reset overtakes the answer (RFC 9112, 9.6)."""
-        if self.lingering is None:
-            self.lingering = LINGER_BYTES
-            self.server.limiter.wait(self.transport)
-            self.transport.loseWriteConnection()
-            self._networkProducer.resumeProducing()  # the client may have been held back
-            self.callLater(LINGER_SECONDS, self.transport.abortConnection)
 
 
 class FlowFactory(HTTPFactory):

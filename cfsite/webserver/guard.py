@@ -3,8 +3,6 @@
 Twisted renews its time-out with each byte, so a head that comes a byte at a time would live for ever; here
 its time runs from its first byte. What is wrong with it is answered with a status and a sentence, and the
 connection is closed. `limiter` says whether there is a place for what has come.
-
-Private names in use (Twisted 26.10): `_respondToBadRequestAndDisconnect` of HTTPChannel.
 """
 
 # mypy: disable-error-code="no-untyped-call"

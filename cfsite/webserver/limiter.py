@@ -11,13 +11,13 @@ address has more than half of the requests. Loopback is not counted, for it is e
 everybody who comes through a proxy or a tunnel on it. There only the rules above hold.
 """
 
-import ipaddress
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from fileserver.net.address import is_loopback
 from fileserver.net.connection import Stalled, StallGuard
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class ConnectionLimiter:
             return False
         if len(self._busy) >= BUSY_SHARE * self.places:
             return False
-        if self._busy_by_address[address] >= ADDRESS_SHARE * self.places and not _is_loopback(address):
+        if self._busy_by_address[address] >= ADDRESS_SHARE * self.places and not is_loopback(address):
             return False
         self._leave(transport)
         self._busy.add(transport)
@@ -105,13 +105,6 @@ class ConnectionLimiter:
             del waiting[transport]
             if not waiting:
                 del self._waiting[address]
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
 
 
 class StallWatch:

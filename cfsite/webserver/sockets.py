@@ -6,9 +6,6 @@ pieces of one) have a rate, for the same reason. A message that is too long, or 
 websocket with a code of RFC 6455, 7.4.1.
 
 Nothing is closed for being quick: a page that asks too often is answered more slowly, by TCP's own means.
-
-Private names in use (Autobahn 26.10): `_fail_connection` of its protocol, where it drops the connection
-without a word. Without underscore, but not in its documentation: `processData`, `consumeData`, `onFrameEnd`.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -20,7 +17,7 @@ from typing import Any
 from daphne.server import reactor
 from daphne.ws_protocol import WebSocketProtocol
 
-from cfsite.webserver.exchange import Message
+from cfsite.webserver.incoming import Message
 from cfsite.webserver.limiter import StallWatch
 from cfsite.webserver.unsent import buffered, unsent
 

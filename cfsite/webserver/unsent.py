@@ -1,7 +1,4 @@
-"""How many bytes of ours are still on their way to a peer.
-
-Private name in use (Twisted 26.10): `_tempDataLen` of a transport.
-"""
+"""How many bytes of ours are still on their way to a peer."""
 
 import sys
 from typing import Any

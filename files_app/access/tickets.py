@@ -5,17 +5,17 @@ which a download must begin, or go on after a break. One without a name shows on
 the file server.
 """
 
-from ipaddress import ip_address
 from typing import Any
 
 from django.core import signing
 
+from fileserver.net.address import is_loopback, read_address
 from fileserver.pacing import Pace
 from fileserver.rights import Ticket
 
 SALT = "files_app.access.tickets"  # nothing else that is signed with our key is a ticket
 SECONDS = 600
-_LOOPBACK = ip_address("127.0.0.1")
+_LOOPBACK = read_address("127.0.0.1")
 
 
 def make(name: str, viewer: str, pace: dict[str, Any] | None = None) -> str:
@@ -36,9 +36,4 @@ def read(text: str, host: str) -> Ticket | None:
 
 def _place(host: str) -> object:
     """Equal for all addresses of loopback: a browser may reach one port as 127.0.0.1, another as ::1."""
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    address = getattr(address, "ipv4_mapped", None) or address
-    return _LOOPBACK if address.is_loopback else address
+    return _LOOPBACK if is_loopback(host) else read_address(host) or host

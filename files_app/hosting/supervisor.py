@@ -18,6 +18,7 @@ from typing import Any
 
 from files_app.history import recorder
 from files_app.hosting import lifeline
+from files_app.hosting.ending import Ending, ends_on_signal
 from fileserver.context import Limits
 
 READY_SECONDS = 30.0
@@ -116,9 +117,11 @@ class Child:
         say(f"{self.program.label} | {what}; it is started again in {pause:g} s\n")
 
     def send_stop(self) -> None:
-        if self._process is not None:
+        """For any thread: the main one may find at this moment that it has ended."""
+        process = self._process
+        if process is not None:
             with contextlib.suppress(OSError):  # it has ended by itself
-                self._process.send_signal(_STOP)
+                process.send_signal(_STOP)
 
     def wait(self, deadline: float) -> None:
         """Return when it has ended; what hangs until ``deadline`` is killed."""
@@ -143,9 +146,9 @@ class Child:
 class Supervisor:
     """Started children, from ``supervising``."""
 
-    def __init__(self, programs: list[Program]) -> None:
+    def __init__(self, programs: list[Program], ending: Ending) -> None:
         self._children = [Child(program) for program in programs]
-        self._signals = 0
+        self._ending = ending
         self._failed: str | None = None
 
     def start(self) -> None:
@@ -169,28 +172,21 @@ class Supervisor:
     def _look(self) -> bool:
         """One look at all children; False if there will be no other."""
         for child in self._children:
-            if not self._signals and not self._failed and not child.look():
+            if not self._ending.is_asked and not self._failed and not child.look():
                 self._failed = child.program.label.strip()
-        if self._signals or self._failed:
+        if self._ending.is_asked or self._failed:
             return False
         time.sleep(LOOK)
         return True
 
-    def on_signal(self, *args: object) -> None:
-        self._signals += 1
-        if self._signals > 1:
-            self._pass_signal()
-
-    def on_hangup(self) -> None:
-        self._signals = self._signals or 1  # a second one is no hurry: shell and system both tell of it
-
-    def _pass_signal(self) -> None:
+    def send_stop(self) -> None:
+        """To all children: the first time it ends them, the next time it hurries them."""
         for child in self._children:
             child.send_stop()
 
     def stop(self) -> None:
         """All are told at once, then waited for."""
-        self._pass_signal()
+        self.send_stop()
         deadline = time.monotonic() + STOP_SECONDS
         for child in self._children:
             child.wait(deadline)
@@ -199,19 +195,15 @@ class Supervisor:
 @contextlib.contextmanager
 def supervising(programs: list[Program]) -> Iterator[Supervisor]:
     """The programs run from here on, until the end of the block; for the main thread."""
-    supervisor = Supervisor(programs)
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, supervisor.on_signal) for number in numbers}
-    try:
-        with lifeline.on_hangup(supervisor.on_hangup):
-            try:
-                supervisor.start()
-                yield supervisor
-            finally:
-                supervisor.stop()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    # A second hangup is no hurry: shell and system both tell of it.
+    with ends_on_signal() as ending, lifeline.on_hangup(ending.ask):
+        supervisor = Supervisor(programs, ending)
+        ending.hurry_with(supervisor.send_stop)
+        try:
+            supervisor.start()
+            yield supervisor
+        finally:
+            supervisor.stop()
 
 
 def say(text: str) -> None:

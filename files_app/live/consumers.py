@@ -10,11 +10,14 @@ the web server stops reading its socket (``cfsite.webserver.sockets``).
 import asyncio
 import json
 import time
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
 
 from channels.generic.websocket import AsyncWebsocketConsumer
 
+from files_app.access.policy import REFUSALS, is_allowed
 from files_app.live.feed import feed
+from fileserver.rights import WATCH, Right
 
 BEHIND = 256 * 1024  # bytes that wait in this process for the page's socket
 ANSWER_PAUSE = 0.25  # seconds between two answers to one page; it asks each ten seconds
@@ -33,6 +36,9 @@ class LiveConsumer(AsyncWebsocketConsumer):
                 await feed.leave()
 
     async def connect(self) -> None:
+        if not is_allowed(self.scope, WATCH):
+            await self.close()  # before it is accepted: 403
+            return
         await self.accept()
         await feed.join()
         self._joined = True
@@ -44,12 +50,18 @@ class LiveConsumer(AsyncWebsocketConsumer):
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         try:
-            wish = json.loads(text_data or "")
+            said = json.loads(text_data or "")
         except (ValueError, RecursionError):
-            wish = None
-        if not isinstance(wish, dict) or wish.get("type") != "refresh":
+            said = None
+        known = MESSAGES.get(str(said.get("type"))) if isinstance(said, dict) else None
+        if known is None:
             await self.close(4400, 'Only {"type": "refresh"} is understood here.')
-            return
+        elif not is_allowed(self.scope, known.right):
+            await self.close(4403, REFUSALS[known.right])
+        else:
+            await known.handle(self)
+
+    async def refresh(self) -> None:
         await asyncio.sleep(self._answered + ANSWER_PAUSE - time.monotonic())
         self._answered = time.monotonic()
         # A page that slept for long may have been dropped from the group: asking puts it back.
@@ -73,3 +85,12 @@ class LiveConsumer(AsyncWebsocketConsumer):
     def _is_behind(self) -> bool:
         backlog = self.scope.get("extensions", {}).get("cfsite.backlog")
         return backlog is not None and backlog() > BEHIND
+
+
+class Message(NamedTuple):
+    right: Right  # that whoever sends it must have
+    handle: Callable[[LiveConsumer], Awaitable[None]]
+
+
+# What a page may say, by its ``type``.
+MESSAGES = {"refresh": Message(WATCH, LiveConsumer.refresh)}

@@ -15,6 +15,7 @@ from channels.layers import get_channel_layer
 
 from files_app.views.relay import Offline, connect, server_address
 from fileserver.client.aio import AsyncClient
+from fileserver.client.live import LiveState
 from fileserver.wire.verbs import BadReply, ErrorReply
 
 log = logging.getLogger(__name__)
@@ -36,8 +37,7 @@ class Feed:
         self._number = 0
         self._online = False
         self._reason = ""
-        self._status: dict[str, Any] = {}
-        self._transfers: dict[int, dict[str, Any]] = {}
+        self._state = LiveState()
 
     async def join(self) -> None:
         """Count one more viewer; returns when the state is known."""
@@ -66,7 +66,7 @@ class Feed:
         """
         if not self._online:
             return self._number, _encode(online=False, full=True, message=self._reason)
-        state = {"status": self._status, "transfers": list(self._transfers.values())}
+        state = {"status": self._state.status, "transfers": list(self._state.transfers.values())}
         missed = told != self._number
         return self._number, _encode(online=True, full=True, **state, ended=[], files_changed=missed)
 
@@ -97,22 +97,14 @@ class Feed:
                     line = await anext(lines)
                 # After an outage the folder and the history may both be other than what the pages show.
                 line["files_changed"] = line["files_changed"] or (not self._online and self._known.is_set())
-                self._absorb(line)
+                self._state.absorb(line)
+                self._online = True
                 await self._tell(_encode(online=True, **{key: line[key] for key in line if key != "type"}))
-
-    def _absorb(self, line: dict[str, Any]) -> None:
-        if line["full"]:
-            self._transfers.clear()
-        self._transfers.update((row["id"], row) for row in line["transfers"])
-        for row in line["ended"]:
-            self._transfers.pop(row["id"], None)
-        self._status = line["status"]
-        self._online = True
 
     async def _lost(self, reason: str) -> None:
         if self._online or not self._known.is_set() or reason != self._reason:
             self._online, self._reason = False, reason
-            self._transfers.clear()
+            self._state = LiveState()
             await self._tell(_encode(online=False, full=True, message=reason))
 
     async def _tell(self, text: str) -> None:

@@ -14,10 +14,9 @@ from typing import Any
 from files_app.sizes import size_text
 from files_app.terminal.hashing import sha256_of_start
 from fileserver.client.blocking import Client
+from fileserver.names import MAX_PART_BYTES
 from fileserver.pacing import Pace
 from fileserver.wire.verbs import ErrorReply
-
-MAX_NAME_BYTES = 255
 
 
 class FetchError(Exception):
@@ -97,7 +96,7 @@ class Fetch:
 
 def _beside(target: Path, suffix: str) -> Path:
     """``target`` with ``suffix``, kept within what a file's name may have in bytes."""
-    room = MAX_NAME_BYTES - len(suffix)
+    room = MAX_PART_BYTES - len(suffix)
     start = os.fsencode(target.name)[:room].decode("utf-8", "ignore")
     if start + suffix == target.name:  # a long name that ends in the suffix itself
         start = start[:-1]

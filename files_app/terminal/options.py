@@ -14,7 +14,7 @@ from django.db.migrations.executor import MigrationExecutor
 from files_app.checks import secrets_inside
 from files_app.database import as_command_errors
 from files_app.hosting.neighbours import who_listens
-from fileserver.server import address_text
+from fileserver.net.address import address_text
 from fileserver.workers import MODELS
 
 

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from files_app.sizes import rate_text, size_text
 from fileserver.client.blocking import Client
-from fileserver.server import address_text
+from fileserver.net.address import address_text
 from fileserver.wire.verbs import BadReply, ErrorReply
 
 console = Console()

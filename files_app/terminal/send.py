@@ -40,7 +40,7 @@ class Send:
         self._path = path
         self._name = name
         self._exists = exists
-        self._state = _state_of(path)
+        self._state = _fingerprint(path)
         self._size, mtime = self._state
         self._memory = _Memory(f"{server}\0{name}\0{path.resolve()}\0{self._size}\0{mtime}")
         self._reached = -1  # bytes that the server has said to have
@@ -61,7 +61,7 @@ class Send:
                         raise
                     self._wait(error)
                 except (ConnectionError, TimeoutError) as error:
-                    if _state_of(self._path) != self._state:  # no try could end well
+                    if _fingerprint(self._path) != self._state:  # no try could end well
                         raise SendError(
                             f"{self._path} was changed while it was sent: upload it again."
                         ) from None
@@ -138,7 +138,7 @@ class Send:
         self._tries += 1
 
 
-def _state_of(path: Path) -> tuple[int, int]:
+def _fingerprint(path: Path) -> tuple[int, int]:
     """What changes when a file is written to: its size, and when that was."""
     found = path.stat()
     return found.st_size, found.st_mtime_ns

@@ -17,16 +17,20 @@ CONDITIONS = {"if-match", "if-none-match", "if-unmodified-since"}
 MAX_LOOKS = 5  # at a file that is replaced each time between the look and what follows
 
 
-async def terms_of_put(request: HttpRequest, client: AsyncClient, name: str) -> Fields:
-    """``exists`` and ``etag`` for a ``PUT``. Raises ``changed`` if the request's conditions do not hold.
+def exists_of(request: HttpRequest) -> str:
+    """What a ``PUT`` is to do with a name that is taken.
 
     ``If-Match`` names the file that is to be replaced, so nothing else need say that it may be.
     """
-    headers = lowered(request)
-    exists = request.GET.get("exists", "replace" if "if-match" in headers else "fail")
+    return request.GET.get("exists", "replace" if "if-match" in request.headers else "fail")
+
+
+async def terms_of_put(request: HttpRequest, client: AsyncClient, name: str) -> Fields:
+    """``exists`` and ``etag`` for a ``PUT``. Raises ``changed`` if the request's conditions do not hold."""
+    headers, exists = lowered(request), exists_of(request)
     if CONDITIONS.isdisjoint(headers):
         return {"exists": exists}
-    state = await _state_of(client, name)
+    state = await _stat_or_none(client, name)
     _require_permitted(headers, state, name)
     if only_if_new(request):
         return {"exists": "fail"}
@@ -63,7 +67,7 @@ def restless(name: str) -> ErrorReply:
     return ErrorReply("busy", f"{shown(name)} changes again and again; try again later.")
 
 
-async def _state_of(client: AsyncClient, name: str) -> Fields | None:
+async def _stat_or_none(client: AsyncClient, name: str) -> Fields | None:
     """``None`` if there is no file of that name."""
     try:
         return await client.request("STAT", name=name)

@@ -9,11 +9,10 @@ from urllib.parse import quote, urlsplit
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.http.request import split_domain_port, validate_host
+from django.http.request import split_domain_port
 
 from files_app.access import tickets
 from files_app.views.relay import connect
-from fileserver.server import address_text
 
 
 async def sent_to_server(
@@ -52,15 +51,6 @@ def _beside_us(request: HttpRequest) -> str:
     domain, _ = split_domain_port(request.get_host())
     # A content security policy, which must let the page try it, knows no addresses of IPv6.
     return "" if domain.startswith("[") else f"http://{domain}:{settings.SERVER_PORT}"
-
-
-def page_url() -> str | None:
-    """Where the page is for a browser on this machine; ``None`` if the site is reached in another way."""
-    host = settings.WEB_HOST
-    literal = f"[{host}]" if ":" in host else host
-    if settings.HTTPS or not validate_host(literal, settings.ALLOWED_HOSTS):
-        return None
-    return f"http://{address_text(host, settings.WEB_PORT)}/"
 
 
 def may_try(response: HttpResponse, url: str) -> HttpResponse:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
+from files_app.access.policy import require
 from files_app.views.bodies import extensions_of
 from files_app.views.conditions import MAX_LOOKS, restless
 from files_app.views.direct import sent_to_server
@@ -19,6 +20,7 @@ from files_app.views.streaming import Streaming
 from fileserver.client.aio import AsyncClient, AsyncDownload
 from fileserver.names import shown
 from fileserver.pacing import SLOW_MOTION
+from fileserver.rights import GET
 from fileserver.sessions.http import file_headers
 from fileserver.wire.selection import Selection, select
 from fileserver.wire.verbs import ErrorReply, Fields
@@ -31,6 +33,7 @@ DECIDING = {"if-match", "if-none-match", "if-modified-since", "if-unmodified-sin
 
 
 async def download(request: HttpRequest, name: str) -> HttpResponseBase:
+    require(request, GET, name)
     pace = request.GET.get("pace", "")
     if pace not in PACES:
         return error_response(request, 400, "The only pace that can be asked for is slow-motion.")
@@ -48,6 +51,7 @@ async def download(request: HttpRequest, name: str) -> HttpResponseBase:
 
 
 async def head(request: HttpRequest, name: str) -> HttpResponse:
+    require(request, GET, name)
     async with await connect() as client:
         state = await client.request("STAT", name=name)
     selection = _select(request, state)

@@ -18,7 +18,8 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
 
-from files_app.access.policy import require_own_page
+from files_app.access.origin import require_own_page
+from files_app.access.policy import is_allowed, require, require_put
 from files_app.models import File, Transfer
 from files_app.models.files import url_of
 from files_app.views import conditions
@@ -35,6 +36,7 @@ from files_app.views.relay import (
 )
 from files_app.views.temporary import NoRoom
 from fileserver.pacing import SLOW_MOTION
+from fileserver.rights import CONTROL, DELETE, LIST, WATCH
 from fileserver.wire.verbs import ErrorReply
 
 PER_PAGE = 50
@@ -47,12 +49,13 @@ RECENT = 12
 @require_safe
 @vary_on_headers("HX-Request")
 def index(request: HttpRequest) -> HttpResponse:
+    require(request, LIST)
     context = _files_context(request)
     if request.headers.get("HX-Request"):
         return render(request, "_files.html", context)
     context |= {
         "address": server_address(),
-        "recent": Transfer.objects.ended()[:RECENT],
+        "recent": Transfer.objects.ended()[:RECENT] if is_allowed(request, WATCH) else [],
     }
     if base_of(request) is None:
         return render(request, "index.html", context)
@@ -63,12 +66,14 @@ def index(request: HttpRequest) -> HttpResponse:
 @require_safe
 @vary_on_headers("HX-Request")
 def history(request: HttpRequest) -> HttpResponse:
+    require(request, WATCH)
     template = "_history.html" if request.headers.get("HX-Request") else "history.html"
     return render(request, template, _history_context(request))
 
 
 @require_safe
 def recent(request: HttpRequest) -> HttpResponse:
+    require(request, WATCH)
     return render(request, "_recent.html", {"recent": Transfer.objects.ended()[:RECENT]})
 
 
@@ -102,6 +107,11 @@ def _page(request: HttpRequest, rows: QuerySet[Any], count: int | None = None) -
     return paginator.get_page(request.GET.get("page"))
 
 
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """What ``access`` refuses in a view that has no other answer to it; the admin says no word about it."""
+    return error_response(request, 403, str(exception) or "You may not do this.")
+
+
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """What Django refuses by itself; its log has a line about it."""
     if isinstance(exception, NoRoom):
@@ -119,6 +129,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 @require_GET
 def api_files(request: HttpRequest) -> JsonResponse:
+    require(request, LIST)
     context = _files_context(request)
     fields = ("name", "size", "mtime", "etag", "sha256", "content_type", "added_at", "added_by", "downloads")
     rows = [_fields(file, fields) | {"url": file.get_absolute_url()} for file in context["page"]]
@@ -127,6 +138,7 @@ def api_files(request: HttpRequest) -> JsonResponse:
 
 @require_GET
 def api_history(request: HttpRequest) -> JsonResponse:
+    require(request, WATCH)
     page = _history_context(request)["page"]
     fields = (
         *("id", "name", "direction", "size", "offset", "length", "done", "client", "user", "via", "thread"),
@@ -138,6 +150,7 @@ def api_history(request: HttpRequest) -> JsonResponse:
 @require_GET
 @handle_errors
 async def api_status(request: HttpRequest) -> JsonResponse:
+    require(request, WATCH)
     async with await connect() as client:
         return JsonResponse({"address": server_address(), **await client.request("PING")})
 
@@ -166,6 +179,7 @@ async def served_file(request: HttpRequest, name: str) -> HttpResponseBase:
 
 async def _upload(request: HttpRequest, name: str) -> HttpResponse:
     require_own_page(request)
+    require_put(request, conditions.exists_of(request), name)
     if "Content-Range" in request.headers:  # RFC 9110, section 14.5: a part must not be taken for the whole
         message = "A file is put whole: parts (Content-Range) can be sent to /uploads/ only, by tus."
         return error_response(request, 400, message)
@@ -188,6 +202,7 @@ async def _upload(request: HttpRequest, name: str) -> HttpResponse:
 
 async def _delete(request: HttpRequest, name: str) -> HttpResponse:
     require_own_page(request)
+    require(request, DELETE, name)
     async with await connect() as client:
         await conditions.delete(request, client, name)
     return HttpResponse(status=204)
@@ -204,6 +219,7 @@ FILE_METHODS: dict[str, Callable[[HttpRequest, str], Awaitable[HttpResponseBase]
 @require_POST
 @handle_errors
 async def cancel(request: HttpRequest, transfer_id: int) -> HttpResponse:
+    require(request, CONTROL)
     async with await connect() as client:
         await client.request("CANCEL", id=transfer_id)
     return HttpResponse(status=204)

@@ -12,11 +12,11 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 
-from files_app.access.policy import relay_token
+from files_app.access.principals import relay_token
 from files_app.views.temporary import NoRoom
 from fileserver.client.aio import AsyncClient
 from fileserver.client.blocking import CHUNK
-from fileserver.server import address_text
+from fileserver.net.address import address_text
 from fileserver.wire.verbs import BadReply, ErrorReply
 
 log = logging.getLogger(__name__)

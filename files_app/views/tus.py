@@ -5,25 +5,21 @@ is. So an upload is one live row and one row in the history, however many parts,
 """
 
 import base64
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from typing import IO, Any
+from collections.abc import Awaitable, Callable
+from typing import Any
 from urllib.parse import quote
 
 from django.conf import settings
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.http import http_date
 from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_POST
 
-from files_app.access.policy import relay_token, require_own_page
+from files_app.access.origin import require_own_page
+from files_app.access.policy import require, require_put
 from files_app.views import tus_headers as tus
-from files_app.views.bodies import PIECE, body_of, length_of, packing_of
+from files_app.views.bodies import length_of
 from files_app.views.relay import (
     HTTP_STATUS,
     Offline,
@@ -31,20 +27,18 @@ from files_app.views.relay import (
     error_response,
     handle_errors,
     on_behalf_of,
-    server_address,
 )
-from files_app.views.temporary import kept_on_disk
+from files_app.views.tus_bodies import Body, checked_body, part_of
 from files_app.views.tus_headers import Refused
 from fileserver.client.aio import AsyncClient
-from fileserver.client.blocking import Client, Incomplete
+from fileserver.client.blocking import Incomplete
+from fileserver.rights import ADD
 from fileserver.wire.verbs import BadReply, ErrorReply, Fields
 
-IN_MEMORY = 1 << 20  # bytes of a part with a checksum; a longer one waits in a temporary file
 # Where tus wants another status than the rest of the site.
 STATUSES = {"busy": 423, "exists": 409, "offset": 409, "bad-range": 400}
 
 Method = Callable[..., Awaitable[HttpResponse]]
-Body = AsyncIterator[bytes]
 
 
 def _speaks_tus(methods: dict[str, Method]) -> Any:
@@ -117,16 +111,17 @@ def _options() -> HttpResponse:
 async def _create(request: HttpRequest) -> HttpResponse:
     size, metadata = tus.number(request, "Upload-Length"), tus.metadata(request)
     name, exists = tus.text_in(metadata, "filename"), tus.text_in(metadata, "exists")
-    if settings.MAX_UPLOAD_SIZE and size > settings.MAX_UPLOAD_SIZE:
-        raise Refused(413, f"The file has {size} bytes; the limit is {settings.MAX_UPLOAD_SIZE}.")
     if not name:
         raise Refused(400, "Upload-Metadata must have a filename.")
+    require_put(request, exists, name)
+    if settings.MAX_UPLOAD_SIZE and size > settings.MAX_UPLOAD_SIZE:
+        raise Refused(413, f"The file has {size} bytes; the limit is {settings.MAX_UPLOAD_SIZE}.")
     length = length_of(request) or 0
     if length:
-        _require_part(request)
-    _require_fitting(length, size)
+        tus.require_part(request)
+    tus.require_fitting(length, size)
     given = {"metadata": request.headers["Upload-Metadata"], "exists": exists, "length": length}
-    async with _checked_body(request, length) as body, await connect() as client:
+    async with checked_body(request, length) as body, await connect() as client:
         end = await client.put(name, size, body, **given, **on_behalf_of(request))
     response = _progress(201, end, size)
     response["Location"] = reverse("upload", args=[client.upload])
@@ -136,7 +131,7 @@ async def _create(request: HttpRequest) -> HttpResponse:
 async def _look(request: HttpRequest, upload_id: str) -> HttpResponse:
     # Clients take most refusals but 423 for the end of the upload, and begin again from nothing.
     try:
-        state = await _state_of(upload_id)
+        state = await _stat_upload(upload_id)
     except ErrorReply as error:
         if HTTP_STATUS.get(error.code, 502) < 500:
             raise
@@ -145,6 +140,7 @@ async def _look(request: HttpRequest, upload_id: str) -> HttpResponse:
         raise Refused(423, str(error)) from error
     except (ConnectionError, TimeoutError, BadReply) as error:
         raise Refused(423, "The file server broke off the connection; try again.") from error
+    require(request, ADD, state["name"])
     response = _progress(200, state, state["size"])
     response["Upload-Length"] = str(state["size"])
     # As it was given here, or in its place the name, of an upload that began in a terminal.
@@ -154,19 +150,20 @@ async def _look(request: HttpRequest, upload_id: str) -> HttpResponse:
 
 
 async def _append(request: HttpRequest, upload_id: str) -> HttpResponse:
-    _require_part(request)
+    tus.require_part(request)
     offset, length = tus.number(request, "Upload-Offset"), length_of(request)
     if length is None:
         raise Refused(411, "A part must say how long it is (Content-Length).")
     async with await connect() as client:
         state = await client.request("STAT", upload=upload_id)
-        _require_same_length(request, state["size"])
+        require_put(request, request.headers.get("Upload-Exists"), state["name"])
+        tus.require_same_length(request, state["size"])
         if offset == state["offset"]:
-            _require_fitting(length, state["size"] - offset)
+            tus.require_fitting(length, state["size"] - offset)
         if "Upload-Checksum" not in request.headers:
-            return await _send_part(request, client, state, offset, length, _body(request, length))
+            return await _send_part(request, client, state, offset, length, part_of(request, length))
     # Gathered first, for longer perhaps than a connection may be silent.
-    async with _checked_body(request, length) as body, await connect() as client:
+    async with checked_body(request, length) as body, await connect() as client:
         return await _send_part(request, client, state, offset, length, body)
 
 
@@ -187,40 +184,24 @@ async def _send_part(
     return _progress(204, end, state["size"])
 
 
-def _require_same_length(request: HttpRequest, size: int) -> None:
-    if "Upload-Length" in request.headers and tus.number(request, "Upload-Length") != size:
-        raise Refused(400, f"The upload has {size} bytes; its length cannot be changed.")
-
-
-def _require_part(request: HttpRequest) -> None:
-    if not tus.is_part(request):
-        raise Refused(415, f"A part must have the Content-Type {tus.PART_TYPE}.")
-    if packing := packing_of(request):
-        message = f"A part is kept as it comes: send it as it is, not as {packing}."
-        raise Refused(415, message, **{"Accept-Encoding": "identity"})
-
-
-def _require_fitting(length: int, missing: int) -> None:
-    if length > missing:
-        raise Refused(413, f"The part has {length} bytes, but only {missing} are missing.")
-
-
 async def _require_there(upload_id: str) -> None:
     """Raise if an upload was given up, by somebody else: clients must not begin it again by themselves."""
     try:
-        await _state_of(upload_id)
+        await _stat_upload(upload_id)
     except ErrorReply as error:
         if error.code == "not-found":
             raise Refused(410, "The upload was cancelled; nothing of it was kept.") from error
 
 
-async def _state_of(upload_id: str) -> Fields:
+async def _stat_upload(upload_id: str) -> Fields:
     async with await connect() as client:
         return await client.request("STAT", upload=upload_id)
 
 
 async def _terminate(request: HttpRequest, upload_id: str) -> HttpResponse:
     async with await connect() as client:
+        state = await client.request("STAT", upload=upload_id)
+        require(request, ADD, state["name"])
         await client.request("DELETE", upload=upload_id, **on_behalf_of(request))
     return HttpResponse(status=204)
 
@@ -235,74 +216,6 @@ def _progress(status: int, state: dict[str, Any], size: int) -> HttpResponse:
         # Another name than was asked for, if that was taken and both were to be kept.
         response["Stored-Name"] = quote(state.get("published") or state["name"])
     return response
-
-
-# --- the bodies
-
-
-@asynccontextmanager
-async def _checked_body(request: HttpRequest, length: int) -> AsyncIterator[Body]:
-    """The bytes of a part. One with a checksum is gathered first: nothing of a wrong part may be kept."""
-    claim = tus.checksum(request)
-    if claim is None:
-        yield _body(request, length)
-        return
-    digest, expected = claim
-    part = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115, closed below
-    try:
-        async for piece in _body(request, length):
-            digest.update(piece)
-            with kept_on_disk():
-                part.write(piece)
-        if digest.digest() != expected:
-            raise Refused(460, "The part does not match its checksum; nothing of it was kept.")
-        with kept_on_disk():
-            part.seek(0)
-        yield _pieces(part)
-    finally:
-        with suppress(OSError):  # on a full disk it tries to write once more, and is removed all the same
-            part.close()
-
-
-def _body(request: HttpRequest, length: int) -> Body:
-    return body_of(request) if length else _nothing()
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    for _ in ():
-        yield b""
-
-
-async def _pieces(file: IO[bytes]) -> AsyncIterator[bytes]:
-    while piece := file.read(PIECE):
-        yield piece
-
-
-# --- without scripts
-
-
-@csrf_exempt
-@require_POST
-def upload_form(request: HttpRequest) -> HttpResponse:
-    """A plain form, for browsers without scripts. Not async: taking it apart would hold up the others."""
-    try:
-        require_own_page(request)
-    except PermissionDenied as error:
-        return error_response(request, 403, str(error))
-    file = request.FILES.get("file")
-    if file is None or not file.name:
-        return error_response(request, 400, "No file was chosen.")
-    try:
-        with Client(settings.SERVER_HOST, settings.SERVER_PORT, token=relay_token()) as client:
-            exists = request.POST.get("exists") or "fail"
-            client.put(file.name, file, file.size or 0, exists=exists, **on_behalf_of(request))
-    except ErrorReply as error:
-        return error_response(request, HTTP_STATUS.get(error.code, 502), error.message)
-    except (OSError, BadReply):
-        return error_response(
-            request, 503, f"The file server at {server_address()} cannot be reached; try again."
-        )
-    return redirect("index")
 
 
 uploads = _speaks_tus({"POST": _create})

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
-from files_app.views.bodies import number_in
+from files_app.views.bodies import number_in, packing_of
 from fileserver.wire.verbs import MAX_METADATA
 
 VERSION = "1.0.0"
@@ -95,3 +95,21 @@ def checksum(request: HttpRequest) -> tuple[Any, bytes] | None:
         return ALGORITHMS[algorithm](), base64.b64decode(digest, validate=True)
     except ValueError:
         raise Refused(400, "A checksum must be in Base64.") from None
+
+
+def require_same_length(request: HttpRequest, size: int) -> None:
+    if "Upload-Length" in request.headers and number(request, "Upload-Length") != size:
+        raise Refused(400, f"The upload has {size} bytes; its length cannot be changed.")
+
+
+def require_part(request: HttpRequest) -> None:
+    if not is_part(request):
+        raise Refused(415, f"A part must have the Content-Type {PART_TYPE}.")
+    if packing := packing_of(request):
+        message = f"A part is kept as it comes: send it as it is, not as {packing}."
+        raise Refused(415, message, **{"Accept-Encoding": "identity"})
+
+
+def require_fitting(length: int, missing: int) -> None:
+    if length > missing:
+        raise Refused(413, f"The part has {length} bytes, but only {missing} are missing.")

@@ -1,18 +1,18 @@
 /* Wires the page together. Every page has the header's status; the front page and the history have more. */
 
-import { wireDropzone } from "./dropzone.js";
-import { wireFiles } from "./files.js";
-import { throttled, watchFragments } from "./fragments.js";
-import { wireInterrupted } from "./interrupted.js";
-import { Live } from "./live.js";
-import { cancelTransfer } from "./site.js";
-import { AWAY } from "./state.js";
-import { Status } from "./status.js";
-import { wireDirect } from "./direct.js";
-import { takenNames } from "./taken.js";
-import { localise } from "./times.js";
-import { Transfers } from "./transfers.js";
-import { Uploads } from "./upload.js";
+import { throttled, watchFragments } from "./common/fragments.js";
+import { cancelTransfer } from "./common/site.js";
+import { AWAY } from "./common/state.js";
+import { localise } from "./common/times.js";
+import { wireDirect } from "./files/direct.js";
+import { wireFiles } from "./files/files.js";
+import { Live } from "./live/live.js";
+import { Status } from "./live/status.js";
+import { Transfers } from "./live/transfers.js";
+import { wireDropzone } from "./upload/dropzone.js";
+import { wireInterrupted } from "./upload/interrupted.js";
+import { takenNames } from "./upload/taken.js";
+import { Uploads } from "./upload/uploads.js";
 
 const WRITTEN = 400; // ms: the history is written in another process, a moment after the news
 const AGAIN = 2_000; // ms after which it is asked for once more, as it may have been busy

@@ -3,12 +3,16 @@
 import os
 import re
 import runpy
+import string
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings as live
+from django.core.checks import Tags, run_checks
 from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+from django.utils.module_loading import import_string
 
 FILE = Path(live.BASE_DIR) / "cfsite" / "settings.py"
 EXAMPLE = Path(live.BASE_DIR) / ".env.example"
@@ -111,6 +115,22 @@ def test_who_refuses_comes_before_who_answers() -> None:
     assert live.INSTALLED_APPS.index("files_app") < live.INSTALLED_APPS.index("daphne")
     assert "django.middleware.gzip.GZipMiddleware" not in live.MIDDLEWARE
     assert not live.DATABASES["default"].get("ATOMIC_REQUESTS")
+
+
+@pytest.mark.parametrize("https", ["True", "False"])
+def test_all_checks_of_a_deployment_that_look_for_djangos_names_are_content(load: Any, https: str) -> None:
+    about = ("SECURE_", "SESSION_", "CSRF_", "X_FRAME_", "DEBUG", "SECRET_KEY", "ALLOWED_HOSTS")
+    loaded = load(HTTPS=https, SECRET_KEY=string.ascii_letters)
+    values = {name: value for name, value in comparable(loaded).items() if name.startswith(about)}
+    ours = [import_string(path) for path in live.MIDDLEWARE]
+    classes = [kind for each in ours for kind in each.__mro__]
+    values["MIDDLEWARE"] = [f"{kind.__module__}.{kind.__qualname__}" for kind in classes]
+    values["SILENCED_SYSTEM_CHECKS"] = []
+    with override_settings(**values):
+        found = run_checks(tags=[Tags.security], include_deployment_checks=True)
+    # Without HTTPS the site is for this machine alone, and the warnings are about HTTPS.
+    about_https = {f"security.{number}" for number in ("W004", "W008", "W012", "W016")}
+    assert {message.id for message in found} == (set() if https == "True" else about_https)
 
 
 @pytest.mark.parametrize("days", ["-1", "nan", "inf", "40000", "soon"])

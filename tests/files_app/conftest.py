@@ -18,7 +18,7 @@ from django.test.utils import setup_databases, teardown_databases
 from files_app.access.policy import ACCESS
 from files_app.history.recorder import Recorder, _impatient_options
 from files_app.history.spill import spill_path
-from files_app.management.commands.runfileserver import listening, recording
+from files_app.hosting.assembly import listening, recording
 from files_app.models import File, ServerRun, Transfer
 from fileserver.client.blocking import Client
 from fileserver.context import Limits, Options

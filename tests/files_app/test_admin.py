@@ -206,3 +206,10 @@ class TestCsv:
 
     def test_an_export_of_nothing_is_the_header(self) -> None:
         assert self.export() == [list(CSV_FIELDS)]
+
+
+def test_a_user_of_the_admin_without_permissions_is_told_so_in_a_sentence() -> None:
+    login = Client()
+    login.force_login(User.objects.create_user("maria", is_staff=True))
+    answer = fetch("GET", TRANSFERS, headers={"cookie": f"cfs_session={login.cookies['cfs_session'].value}"})
+    assert (answer.status, answer.text) == (403, "You may not do this.\n")

@@ -8,11 +8,11 @@ from daphne.management.commands.runserver import Command as DaphneCommand
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from files_app.access.policy import require_loopback
+from files_app.access.loopback import require_loopback
 from files_app.hosting.lifeline import ends_with_supervisor, once, terminate
 from files_app.hosting.neighbours import SITE_NAME
 from files_app.terminal.options import require_free_port, require_migrated
-from fileserver.server import address_text
+from fileserver.net.address import address_text
 
 
 class Command(DaphneCommand):

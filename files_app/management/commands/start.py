@@ -9,11 +9,11 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from files_app.access.policy import require_loopback
+from files_app.access.loopback import require_loopback
 from files_app.hosting.supervisor import Program, supervising
 from files_app.terminal.options import require_free_port, require_nothing_secret
+from fileserver.net.address import address_text
 from fileserver.pacing import SLOW_MOTION
-from fileserver.server import address_text
 
 
 class Command(BaseCommand):

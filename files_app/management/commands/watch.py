@@ -14,11 +14,11 @@ from rich.text import Text
 from files_app.sizes import rate_text, size_text
 from files_app.terminal.options import add_server_address
 from files_app.terminal.progress import console, file_server
-from fileserver.server import address_text
+from fileserver.client.live import LiveState, Row
+from fileserver.net.address import address_text
 
 ENDED_SHOWN = 8
 STYLES = {"complete": "green", "aborted": "yellow", "cancelled": "yellow", "failed": "red"}
-Row = dict[str, Any]
 
 
 class Command(BaseCommand):
@@ -43,25 +43,19 @@ class Command(BaseCommand):
 
 
 class Board:
-    """The state that ``WATCH`` lines add up to, and how it looks."""
+    """How the state looks that ``WATCH`` lines add up to, with what has ended last."""
 
     def __init__(self, address: str) -> None:
         self._address = address
-        self._status: Row = {}
-        self._moving: dict[int, Row] = {}
+        self._state = LiveState()
         self._ended: deque[Row] = deque(maxlen=ENDED_SHOWN)
 
     def absorb(self, line: Row) -> None:
-        if line["full"]:
-            self._moving.clear()
-        self._moving.update((row["id"], row) for row in line["transfers"])
-        for row in line["ended"]:
-            self._moving.pop(row["id"], None)
-            self._ended.appendleft(row)
-        self._status = line["status"]
+        self._state.absorb(line)
+        self._ended.extendleft(line["ended"])
 
     def drawn(self) -> RenderableType:
-        status = self._status
+        status, moving = self._state.status, self._state.transfers
         headline = Text.assemble(
             ("● ", "green"),
             f"{self._address}  {status['clients']}/{status['max_clients']} clients  ",
@@ -72,12 +66,12 @@ class Board:
             table.add_column(
                 heading, no_wrap=True, overflow="ellipsis", ratio=2 if heading == "Name" else None
             )
-        for row in sorted(self._moving.values(), key=lambda row: int(row["id"])):
+        for row in sorted(moving.values(), key=lambda row: int(row["id"])):
             table.add_row(*self._cells(row))
         parts: list[RenderableType] = [headline, table]
         if error := status.get("folder_error"):
             parts.insert(1, Text(error, style="red"))
-        if not self._moving:
+        if not moving:
             parts.append(Text("nothing moves", style="dim"))
         parts.extend(self._ending(row) for row in self._ended)
         return Group(*parts)

@@ -350,6 +350,11 @@ def main() -> None:
         body_limit = staticmethod(lambda method, path: options.limit)
         streams_body = staticmethod(lambda method, path: path.startswith("/stream"))
 
+        def listen_success(self, port: Any) -> None:
+            super().listen_success(port)
+            state["listens_with"] = type(port.factory).__mro__[1].__name__  # see Factory below
+            state["sockets"] = self.ws_factory.protocol.__name__
+
     class Factory(flow.FlowFactory):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)

@@ -147,6 +147,12 @@ def ending(client: socket.socket) -> str:
     return "closed"
 
 
+def test_what_daphne_listens_with_is_our_factory(site: Site) -> None:
+    """If its attributes were renamed, its own factory would listen, and whole files would lie in memory."""
+    assert site.state()["listens_with"] == "FlowFactory"
+    assert site.state()["sockets"] == "FlowSocket"
+
+
 def chunked(pieces: Iterable[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         yield b"%x\r\n%s\r\n" % (len(piece), piece)

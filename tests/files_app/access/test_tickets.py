@@ -6,7 +6,8 @@ import pytest
 from django.core import signing
 
 from files_app.access import tickets
-from files_app.access.policy import authenticate, may, relay_token
+from files_app.access.policy import may
+from files_app.access.principals import authenticate, relay_token
 from fileserver.pacing import SLOW_MOTION
 from fileserver.rights import Principal, Right, Ticket
 from fileserver.wire.verbs import MAX_LINE_BYTES

@@ -11,7 +11,6 @@ from django.utils.http import content_disposition_header
 
 from files_app.access import tickets
 from files_app.models import Transfer
-from files_app.views.direct import page_url
 from fileserver.events import ClientConnected, TransferStarted
 from fileserver.names import is_safe
 from fileserver.pacing import SLOW_MOTION
@@ -50,27 +49,6 @@ def direct(served: Served, url: str) -> tuple[bytes, bytes]:
         peer.send(f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode())
         head, _, body = peer.rest().partition(b"\r\n\r\n")
         return head, body
-
-
-@pytest.mark.parametrize(
-    ("changed", "url"),
-    [
-        ({}, "http://127.0.0.1:8000/"),
-        ({"WEB_PORT": 8080}, "http://127.0.0.1:8080/"),
-        ({"WEB_HOST": "::1"}, "http://[::1]:8000/"),
-        ({"WEB_HOST": "localhost", "ALLOWED_HOSTS": ["localhost"]}, "http://localhost:8000/"),
-        ({"ALLOWED_HOSTS": ["files.example.org"]}, None),  # it would answer 400
-        ({"HTTPS": True}, None),  # it would redirect to a port that speaks no https
-    ],
-)
-def test_where_the_page_is_is_told_only_if_it_is_there(
-    settings: Any, changed: dict[str, Any], url: str | None
-) -> None:
-    settings.WEB_HOST, settings.WEB_PORT = "127.0.0.1", 8000
-    settings.ALLOWED_HOSTS, settings.HTTPS = ["localhost", "127.0.0.1", "[::1]"], False
-    for name, value in changed.items():
-        setattr(settings, name, value)
-    assert page_url() == url
 
 
 class TestRedirect:

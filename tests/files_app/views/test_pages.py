@@ -718,7 +718,7 @@ class TestPages:
         last = fetch("GET", "/api/files?page=3").json
         assert (last["count"], last["page"], last["pages"]) == (5, 3, 3)
         assert [file["name"] for file in last["files"]] == ["4.txt"]
-        page = fetch("GET", "/?page=2&q=txt&sort=-name").text
+        page = fetch("GET", "/?q=txt&sort=-name&page=2").text
         assert "Page 2 of 3" in page
         assert 'href="/?q=txt&amp;sort=-name&amp;page=3"' in page
 

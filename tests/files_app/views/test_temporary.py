@@ -10,7 +10,7 @@ import pytest
 from django.core.files import uploadedfile
 from django.test import override_settings
 
-from files_app.views import tus as uploads
+from files_app.views import tus_bodies
 from files_app.views import tus_headers as tus
 from tests.files_app.conftest import Served
 from tests.files_app.site import Answer, ask, fetch, run
@@ -79,7 +79,7 @@ def test_a_file_of_a_form_that_django_cannot_write_is_removed(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("size", [uploads.IN_MEMORY + 1, 4 * uploads.IN_MEMORY])
+@pytest.mark.parametrize("size", [tus_bodies.IN_MEMORY + 1, 4 * tus_bodies.IN_MEMORY])
 def test_a_part_with_a_checksum_that_cannot_be_kept(served: Served, full: None, size: int) -> None:
     version = {"tus-resumable": "1.0.0"}
     name = {"upload-metadata": "filename YS5iaW4=", "upload-length": str(size)}

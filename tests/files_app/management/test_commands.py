@@ -18,10 +18,11 @@ from django.db.migrations.recorder import MigrationRecorder
 from rich.console import Console as RichConsole
 
 from files_app.hosting import locks
+from files_app.hosting.ending import Ending
 from files_app.hosting.locks import only_server_of
 from files_app.hosting.supervisor import Child
 from files_app.management.commands import files as files_command
-from files_app.management.commands.runfileserver import Ending, ends_on_signal, pace_of
+from files_app.management.commands.runfileserver import pace_of
 from files_app.management.commands.watch import Board
 from files_app.models import Transfer
 from files_app.terminal import paths, send
@@ -1063,26 +1064,6 @@ class TestRunFileServer:
         finally:
             other.close()
             connection.close()
-
-    def test_the_second_signal_hurries_what_the_first_has_begun(self) -> None:
-        hurried = threading.Event()
-        with ends_on_signal() as ending:
-            ending.hurry_with(hurried.set)
-            signal.raise_signal(signal.SIGINT)
-            ending.wait()
-            assert not hurried.is_set()
-            signal.raise_signal(signal.SIGINT)
-            assert hurried.wait(5)
-
-    @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signal")
-    def test_a_closed_terminal_ends_it_and_hurries_nothing(self) -> None:
-        hurried = threading.Event()
-        with ends_on_signal() as ending:
-            ending.hurry_with(hurried.set)
-            for _ in range(3):  # the system tells of it, and the shell
-                signal.raise_signal(signal.SIGHUP)
-            ending.wait()
-            assert not hurried.wait(0.05)
 
 
 class TestStart:

@@ -1,9 +1,9 @@
 /* The header: is the file server there, where, how busy. Said in words; colour only repeats them. */
 
-import { count, rate } from "./format.js";
-import { setText } from "./dom.js";
+import { count, rate } from "../common/format.js";
+import { setText } from "../common/dom.js";
 import { Spark } from "./spark.js";
-import { STATES } from "./state.js";
+import { STATES } from "../common/state.js";
 
 const byId = (id) => document.getElementById(id);
 

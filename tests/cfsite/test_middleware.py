@@ -1,16 +1,20 @@
 """The middleware under ASGI: all of Django's, without a thread for each step of it."""
 
+import asyncio
 import re
 from typing import Any
 
 import pytest
 from asgiref.sync import SyncToAsync
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth.models import User
+from django.http import HttpRequest, HttpResponse
+from django.test import AsyncRequestFactory
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.module_loading import import_string
 
-from cfsite.middleware import OnTheLoop, on_the_loop
+from cfsite.middleware import MessageMiddleware, OnTheLoop, SessionMiddleware
 from tests.files_app.site import HOST, Answer, fetch
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -18,17 +22,8 @@ pytestmark = pytest.mark.usefixtures("database")
 OWN_PAGE = {"origin": f"http://{HOST}", "content-type": "application/x-www-form-urlencoded"}
 
 
-@pytest.mark.parametrize("path", settings.MIDDLEWARE)
-def test_each_that_would_go_by_way_of_threads_has_a_variant_that_does_not(path: str) -> None:
-    named, used = import_string(path), import_string(on_the_loop(path))
-    assert issubclass(used, named)
-    assert issubclass(used, OnTheLoop) == issubclass(named, MiddlewareMixin)
-
-
-@pytest.mark.parametrize(("path", "view"), [("/", "index"), ("/history/", "history")])
-def test_the_view_of_a_page_goes_to_a_thread_and_no_step_of_the_middleware_does(
-    path: str, view: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def note_trips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of all functions that go to a thread from here on."""
     trips: list[str] = []
     call = SyncToAsync.__call__
 
@@ -37,6 +32,20 @@ def test_the_view_of_a_page_goes_to_a_thread_and_no_step_of_the_middleware_does(
         return await call(self, *args, **kwargs)
 
     monkeypatch.setattr(SyncToAsync, "__call__", counted)
+    return trips
+
+
+@pytest.mark.parametrize("path", settings.MIDDLEWARE)
+def test_none_goes_by_way_of_threads(path: str) -> None:
+    used = import_string(path)
+    assert issubclass(used, OnTheLoop) == issubclass(used, MiddlewareMixin)
+
+
+@pytest.mark.parametrize(("path", "view"), [("/", "index"), ("/history/", "history")])
+def test_the_view_of_a_page_goes_to_a_thread_and_no_step_of_the_middleware_does(
+    path: str, view: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trips = note_trips(monkeypatch)
     assert fetch("GET", path).status == 200
     assert view in trips
     assert [trip for trip in trips if "process_" in trip] == []
@@ -81,3 +90,19 @@ def test_a_form_with_a_wrong_token_is_refused() -> None:
 def test_an_address_without_its_slash_leads_to_the_one_with_it_and_a_post_stays_one(path: str) -> None:
     answer = fetch("POST", path, headers=OWN_PAGE)
     assert (answer.status, answer.headers["location"]) == (308, f"{path}/")
+
+
+def test_a_message_is_kept_and_only_a_message_costs_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    trips = note_trips(monkeypatch)
+
+    async def quiet(request: HttpRequest) -> HttpResponse:
+        return HttpResponse()
+
+    async def telling(request: HttpRequest) -> HttpResponse:
+        messages.info(request, "It is done.")
+        return HttpResponse()
+
+    for view, cookies in ((quiet, []), (telling, ["messages"])):
+        answer = asyncio.run(SessionMiddleware(MessageMiddleware(view))(AsyncRequestFactory().get("/")))
+        assert list(answer.cookies) == cookies
+        assert ("MessageMiddleware.process_response" in trips) == bool(cookies)

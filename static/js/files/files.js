@@ -1,8 +1,8 @@
 /* The file table's controls that are no plain links: delete, after asking, and "show all" beside the search. */
 
-import { announce } from "./announce.js";
-import { ask, closeOnBackdrop } from "./dialogs.js";
-import { deleteFile } from "./site.js";
+import { announce } from "../common/announce.js";
+import { ask, closeOnBackdrop } from "../common/dialogs.js";
+import { deleteFile } from "../common/site.js";
 import { lead } from "./direct.js";
 
 export function wireFiles({ refresh, uploading }) {

@@ -1,7 +1,7 @@
 /* One row of the live table: built once, then only the texts that changed are written. */
 
-import { fromTemplate, setIcon, setText } from "./dom.js";
-import { percent, rate, size, timeLeft } from "./format.js";
+import { fromTemplate, setIcon, setText } from "../common/dom.js";
+import { percent, rate, size, timeLeft } from "../common/format.js";
 
 const WORDS = { download: "Download", upload: "Upload" };
 const STATES = { running: "", paused: "Paused", waiting: "Waiting for the sender" };

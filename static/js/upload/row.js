@@ -1,7 +1,7 @@
 /* One row in the list of own uploads: what it shows in each state, and what its buttons do. */
 
-import { fromTemplate, setIcon, setText } from "./dom.js";
-import { percent, rate, size, timeLeft } from "./format.js";
+import { fromTemplate, setIcon, setText } from "../common/dom.js";
+import { percent, rate, size, timeLeft } from "../common/format.js";
 import { Meter } from "./meter.js";
 
 const WORDS = {

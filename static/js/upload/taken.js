@@ -1,9 +1,9 @@
 /* "There is a file of this name already": asks, one question at a time, and remembers an answer that is meant for the whole batch. */
 
-import { ask, closeOnBackdrop } from "./dialogs.js";
-import { size } from "./format.js";
-import { stateOf } from "./site.js";
-import { short } from "./times.js";
+import { ask, closeOnBackdrop } from "../common/dialogs.js";
+import { size } from "../common/format.js";
+import { stateOf } from "../common/site.js";
+import { short } from "../common/times.js";
 
 const ANSWERS = new Set(["replace", "rename", "skip"]);
 

@@ -1,7 +1,7 @@
 /* The list of own uploads as a person sees it: what moves comes first, and above it stands how far all of them are together. */
 
-import { setText } from "./dom.js";
-import { percent, rate, size, timeLeft } from "./format.js";
+import { setText } from "../common/dom.js";
+import { percent, rate, size, timeLeft } from "../common/format.js";
 import { Meter } from "./meter.js";
 
 const PAUSE = 150; // ms: a folder of small files changes its rows many times a second

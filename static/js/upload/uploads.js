@@ -1,10 +1,10 @@
 /* The queue of own uploads: two at a time, each with its own end, one question for each name that is taken. */
 
-import { announce } from "./announce.js";
-import { focusFirst } from "./dom.js";
+import { announce } from "../common/announce.js";
+import { focusFirst } from "../common/dom.js";
 import { Sending } from "./sending.js";
-import { UploadList } from "./uploadlist.js";
-import { UploadRow } from "./uploadrow.js";
+import { UploadList } from "./list.js";
+import { UploadRow } from "./row.js";
 
 const AT_ONCE = 2;
 const OVERRIDES = new Set(["replace", "rename"]);

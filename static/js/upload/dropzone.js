@@ -1,7 +1,7 @@
 /* Files come in: chosen with the button, or dropped anywhere on the page (a drop that misses the field must not
    make the browser leave the page for the file). */
 
-import { notice } from "./announce.js";
+import { notice } from "../common/announce.js";
 import { droppedFiles, isHidden } from "./dropped.js";
 
 const hasFiles = (event) => event.dataTransfer?.types.includes("Files");

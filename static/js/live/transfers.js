@@ -1,10 +1,10 @@
 /* The table of everything that moves, for every client. Rows have keys and are changed in place; a row that
    has ended stays a moment, so that its end can be seen. */
 
-import { focusFirst, setText } from "./dom.js";
-import { count } from "./format.js";
-import { LiveRow } from "./liverow.js";
-import { STATES } from "./state.js";
+import { focusFirst, setText } from "../common/dom.js";
+import { count } from "../common/format.js";
+import { LiveRow } from "./row.js";
+import { STATES } from "../common/state.js";
 
 const SHOWN = 50;
 const LINGER = 1_500; // ms

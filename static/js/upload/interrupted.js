@@ -1,9 +1,9 @@
 /* The note on uploads that a reload or the end of the browser has interrupted. The page cannot open their files by itself: whoever
    chooses or drops them again goes on where they stopped; whoever does not want them any more can have them thrown away. */
 
-import { announce, notice } from "./announce.js";
-import { focusFirst, setText } from "./dom.js";
-import { count, percent } from "./format.js";
+import { announce, notice } from "../common/announce.js";
+import { focusFirst, setText } from "../common/dom.js";
+import { count, percent } from "../common/format.js";
 import { endpoint, verdict } from "./tus.js";
 import { forget, isTaken, onClaims, rollCall, unfinished } from "./unfinished.js";
 

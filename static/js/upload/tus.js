@@ -1,6 +1,6 @@
 /* What the answers of the upload server (files_app/views/tus.py) mean to a client of it. */
 
-import { sentenceOf } from "./announce.js";
+import { sentenceOf } from "../common/announce.js";
 
 /* Bytes of one request. The server keeps every byte of a part that breaks, so one endless part would do as well, were there nothing
    in between: but a proxy that gathers a request before it passes it on makes all of a broken part lost, and many refuse more than

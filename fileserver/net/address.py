@@ -1,0 +1,27 @@
+"""Addresses as text: how they are written, and which of them mean this machine."""
+
+import functools
+import ipaddress
+
+
+def address_text(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@functools.lru_cache(1024)  # to read one takes longer than to open a file, and each client has one
+def read_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Without brackets and zone, and an IPv4 address as such if it comes in one of IPv6 (RFC 4291, 2.5.5.2).
+
+    ``None`` for what is no address, but a name perhaps.
+    """
+    try:
+        address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` is an address of this machine that no other machine reaches. Names are none."""
+    address = read_address(host)
+    return address is not None and address.is_loopback
