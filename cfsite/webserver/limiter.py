@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from fileserver.net.connection import Stalled, StallGuard
+from fileserver.net.stall import Stalled, StallGuard
 
 logger = logging.getLogger(__name__)
 

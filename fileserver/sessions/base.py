@@ -9,7 +9,8 @@ from typing import Any
 
 from fileserver.context import Grant, ServerContext
 from fileserver.events import Direction
-from fileserver.net.connection import Connection, PeerGone
+from fileserver.net.connection import Connection
+from fileserver.net.stall import PeerGone
 from fileserver.pacing import Pace, is_slower
 from fileserver.transfers.copying import ending_of
 from fileserver.transfers.registry import Stopped, Transfer

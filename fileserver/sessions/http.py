@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from fileserver.context import Grant, Ticket
 from fileserver.names import shown
-from fileserver.net.connection import PeerGone, Stalled
+from fileserver.net.stall import PeerGone, Stalled
 from fileserver.pacing import Pace
 from fileserver.sessions.base import Handler
 from fileserver.storage.content import OpenFile

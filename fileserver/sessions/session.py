@@ -13,7 +13,8 @@ from collections import OrderedDict
 from fileserver.context import ServerContext
 from fileserver.events import FileDeleted, FileHashed, TransferVerified
 from fileserver.names import shown
-from fileserver.net.connection import Connection, PeerGone, Stalled
+from fileserver.net.connection import Connection
+from fileserver.net.stall import PeerGone, Stalled
 from fileserver.sessions.http import DirectDownloads, is_http
 from fileserver.sessions.uploads import UploadVerbs
 from fileserver.storage.content import Entry, OpenFile
@@ -43,6 +44,7 @@ class Session(UploadVerbs, DirectDownloads):
     def run(self) -> None:
         """Talk until either side is done. Raises nothing that a peer can cause."""
         try:
+            self.connection.handshake(self.context.limits.line)
             self._converse()
         except (PeerGone, Stalled, _Goodbye):
             pass

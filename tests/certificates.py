@@ -1,0 +1,40 @@
+"""A certificate that is good for the loopback addresses, and a client that trusts it, for tests of TLS."""
+
+import functools
+import socket
+import ssl
+
+import trustme
+
+
+@functools.cache
+def _authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@functools.cache
+def server_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _authority().issue_cert("127.0.0.1", "::1", "localhost").configure_cert(context)
+    return context
+
+
+def client_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _authority().configure_trust(context)
+    return context
+
+
+class PeerSocket(ssl.SSLSocket):
+    """Closes one side as a plain socket does, without a word of TLS, and still decrypts what comes."""
+
+    def shutdown(self, how: int) -> None:
+        socket.socket.shutdown(self, how)
+
+
+def encrypted(sock: socket.socket, host: str = "127.0.0.1") -> ssl.SSLSocket:
+    """The client's end of a TLS connection over ``sock``, after the handshake. A stream that ends without a
+    close_notify raises ``SSLEOFError``."""
+    context = client_context()
+    context.sslsocket_class = PeerSocket
+    return context.wrap_socket(sock, server_hostname=host, suppress_ragged_eofs=False)
