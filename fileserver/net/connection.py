@@ -117,7 +117,9 @@ class Connection:
             try:
                 data = self._transport.recv(READ_SIZE)
             except WouldBlock as would:
-                if not self._waiter.wait(would.events, deadline - time.monotonic()):
+                # The clock is asked each time: the records of TLS itself end a wait but bring no byte.
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._waiter.wait(would.events, left):
                     raise ErrorReply("timeout", complaint) from None
             else:
                 self._at_end = not data

@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 _RECEIVE_SIZE = 256 * 1024  # bytes of the wire that are taken at once
 _SEND_SIZE = 1 << 20  # bytes that are encrypted at once, at most: their copy stays until the peer takes them
+_MAX_UNSENT = _SEND_SIZE + 64 * 1024  # bytes: one such piece encrypted, and some answers of TLS itself
 
 
 class _EndOfStream(PeerGone):
@@ -76,27 +77,37 @@ class TlsTransport(Transport):
             self.flush()
 
     def _run(self, step: Callable[[], T]) -> T:
-        """Do a step of OpenSSL, and give it the bytes of the peer that it wants for that."""
-        while True:
+        """Do a step of OpenSSL, and give it the bytes of the peer that it wants for that, but only once.
+
+        A peer may send records for TLS itself without end, new keys for example (RFC 8446, 4.6.3). The caller
+        looks at its limits between two calls, so each call has to return.
+        """
+        for may_feed in (True, False):
             try:
                 return step()
             except ssl.SSLWantReadError:
-                self._feed()
+                # A read may need a write: an answer of the handshake, a new key. A peer that waits for that
+                # sends nothing before it has it.
+                self._flush_what_fits()
+                if may_feed:
+                    self._feed()
             except ssl.SSLZeroReturnError as error:
                 raise _EndOfStream("The peer has closed.") from error
             except ssl.SSLError as error:
                 self._flush_what_fits()  # the alert that says why
                 raise PeerGone(str(error)) from error
+        raise self._would_block()
 
     def _feed(self) -> None:
         """Hand the next bytes of the wire to OpenSSL."""
-        # A read may need a write: an answer of the handshake, a new key. A peer that waits for that sends
-        # nothing before it has it.
-        self._flush_what_fits()
+        # Memory has no end, as the buffer of a socket has: a peer that wants answers but takes none would
+        # fill it.
+        if self.unsent() > _MAX_UNSENT:
+            raise WouldBlock(WRITABLE)
         try:
             data = self.sock.recv(_RECEIVE_SIZE)
         except BlockingIOError:
-            raise WouldBlock(READABLE | WRITABLE if self._unsent else READABLE) from None
+            raise self._would_block() from None
         except OSError as error:
             raise PeerGone(str(error)) from error
         # OpenSSL is not told of the end: it would take one without a close_notify for an attack, and refuse
@@ -105,6 +116,9 @@ class TlsTransport(Transport):
         if not data:
             raise _EndOfStream("The peer closed without a word.")
         self._incoming.write(data)
+
+    def _would_block(self) -> WouldBlock:
+        return WouldBlock(READABLE | WRITABLE if self.unsent() else READABLE)
 
     def _flush_what_fits(self) -> None:
         with contextlib.suppress(WouldBlock, OSError):

@@ -60,10 +60,11 @@ class Waiter:
         """
         while True:
             check()
+            # An attempt that gets nowhere counts as a wait: TLS may have had work with its own records.
+            begun = time.monotonic()
             try:
                 return attempt()
             except WouldBlock as would:
-                begun = time.monotonic()
                 self.wait(would.events, guard.patience)
                 guard.waited(time.monotonic() - begun)
             except PeerGone:

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import errno
 import io
 import logging
+import os
 import select
 import socket
 import ssl
@@ -15,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from fileserver.client.aio import AsyncClient
-from fileserver.client.blocking import Client
+from fileserver.client.blocking import Client, Incomplete
 from fileserver.context import Limits
 from fileserver.events import ClientConnected, ClientDisconnected, ClientRefused
 from fileserver.pacing import Pace
@@ -116,6 +118,37 @@ def test_a_paced_upload_takes_what_is_decrypted_already(tmp_path: Path) -> None:
     ):
         client.put("a", io.BytesIO(data), len(data))
     assert (tmp_path / "a").read_bytes() == data
+
+
+def test_an_upload_cut_by_the_server_tells_both_clients_why(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refusal comes while the bytes are on their way, and the connection is closed behind it."""
+    size, write = 30_000_000, os.write
+
+    def full(fd: int, data: memoryview) -> int:
+        if os.fstat(fd).st_size > 500_000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(fd, data)
+
+    async def source() -> AsyncIterator[bytes]:
+        for _ in range(size // 100_000):
+            yield bytes(100_000)
+
+    async def work() -> None:
+        async with await AsyncClient.connect(*running.address, tls=client_context()) as client:
+            with pytest.raises((ErrorReply, Incomplete, ConnectionError)) as refusal:
+                await client.put("b", size, source())
+            assert not isinstance(refusal.value, ErrorReply) or refusal.value.code == "no-space"
+
+    monkeypatch.setattr(os, "write", full)
+    with (
+        Client(*running.address, tls=client_context()) as client,
+        pytest.raises((ErrorReply, ConnectionError)) as refusal,
+    ):
+        client.put("a", io.BytesIO(bytes(size)), size)
+    assert not isinstance(refusal.value, ErrorReply) or refusal.value.code == "no-space"
+    asyncio.run(work())
 
 
 def test_an_upload_that_broke_is_resumed(running: Running, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from fileserver.net.tls import TlsTransport
 from fileserver.net.transport import PlainTransport
 from fileserver.wire.verbs import ErrorReply, ForeignProtocol
 from fileserver.workers.base import NullScheduler
-from tests.certificates import PeerSocket, encrypted, server_context
+from tests.certificates import PeerSocket, TlsOfItsOwn, encrypted, server_context
 from tests.servers import numbered_bytes, wait_until
 
 Pair = tuple[Connection, socket.socket]
@@ -504,6 +504,25 @@ def test_a_close_lingers_for_a_moment_only_though_there_is_always_one_more_byte(
     begun = time.monotonic()
     connection.close()
     assert 0.04 < time.monotonic() - begun < 2
+
+
+@pytest.mark.parametrize("pair", ["tls"], indirect=True)
+def test_records_of_tls_itself_are_no_sign_of_life(pair: Pair) -> None:
+    connection, peer = pair
+    transport = connection._transport
+    assert isinstance(transport, TlsTransport)
+    peer.sendall(b"more")
+    wait_until(connection.has_input)
+    transport._tls = TlsOfItsOwn(transport)  # type: ignore[assignment]
+    transport.sock = Endless(transport.sock)
+    with pytest.raises(ErrorReply) as refusal:
+        connection.read_line(0.1)
+    assert refusal.value.code == "timeout"
+    with pytest.raises(Stalled):
+        connection.receive_into(memoryview(bytearray(1)), StallGuard(0.1))
+    with pytest.raises(Stalled):
+        connection.handshake(0.1)
+    socket_of(connection).close()
 
 
 # --- the threads beside it

@@ -12,7 +12,7 @@ from fileserver.net.polling import READABLE, WRITABLE, poll, poll_finely
 from fileserver.net.stall import PeerGone
 from fileserver.net.tls import TlsTransport
 from fileserver.net.transport import PlainTransport, WouldBlock
-from tests.certificates import encrypted, server_context
+from tests.certificates import TlsOfItsOwn, encrypted, server_context
 from tests.servers import numbered_bytes, wait_until
 
 Pair = tuple[TlsTransport, ssl.SSLSocket]
@@ -119,6 +119,47 @@ def test_what_is_decrypted_already_is_told_though_no_poll_sees_it(pair: Pair) ->
     assert transport.recv_into(buffer) == len(data) - 100
     assert got + buffer[: len(data) - 100] == data
     assert transport.pending() == 0
+
+
+class Flooded(socket.socket):
+    """Always has 1,000 bytes more, up to 20 million of them."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(fileno=sock.detach())
+        self.setblocking(False)
+        self.left = 20_000_000
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        self.left -= 1000
+        return bytes(1000 if self.left >= 0 else 0)
+
+
+def test_a_read_returns_although_the_peer_sends_records_of_tls_itself_without_end() -> None:
+    """The limits of time are looked at between two reads."""
+    ours, peer = sockets()
+    with Flooded(ours) as flooded, peer:
+        transport = TlsTransport(flooded, server_context())
+        transport._tls = TlsOfItsOwn(transport)  # type: ignore[assignment]
+        with pytest.raises(WouldBlock) as would:
+            transport.recv(1)
+        assert would.value.events & READABLE
+        assert flooded.left > 0
+
+
+def test_a_peer_that_takes_no_answers_is_not_read_further() -> None:
+    """The answers would fill the memory."""
+    ours, peer = sockets()
+    with Flooded(ours) as flooded, peer:
+        transport = TlsTransport(flooded, server_context())
+        transport._tls = TlsOfItsOwn(transport)  # type: ignore[assignment]
+        events = READABLE
+        while events & READABLE:
+            with pytest.raises(WouldBlock) as would:
+                transport.recv(1)
+            events = would.value.events
+            assert transport.unsent() < 1_200_000
+        assert events == WRITABLE
+        assert flooded.left > 0
 
 
 def test_bytes_that_were_changed_on_the_way_are_a_peer_that_is_gone(pair: Pair) -> None:
