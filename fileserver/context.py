@@ -1,10 +1,12 @@
 """What the sessions of one server share, its limits, and what its clients may do."""
 
+import ssl
 from dataclasses import dataclass, field
 
 from fileserver import workers
 from fileserver.events import Observer
-from fileserver.net.connection import LINE_SECONDS, STALL_SECONDS
+from fileserver.net.connection import LINE_SECONDS
+from fileserver.net.stall import STALL_SECONDS
 from fileserver.pacing import Pace
 from fileserver.rights import Access
 from fileserver.storage.folder import Storage
@@ -36,6 +38,7 @@ class Options:
     worker: str = workers.DEFAULT  # one of ``workers.MODELS``
     pace: Pace | None = None  # for everybody; ``None`` is full speed
     direct: bool = False  # whether browsers with a ticket are served over HTTP
+    tls: ssl.SSLContext | None = None  # encrypts what clients and server say; ``None``: plain text
     page_url: str | None = None  # of the site's page, where a browser that opens this port is sent
 
 

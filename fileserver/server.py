@@ -23,6 +23,8 @@ from fileserver.events import ClientConnected, ClientDisconnected, ClientRefused
 from fileserver.net.address import address_text, is_loopback
 from fileserver.net.connection import Connection
 from fileserver.net.refusals import Refusals
+from fileserver.net.tls import TlsTransport
+from fileserver.net.transport import PlainTransport
 from fileserver.rights import Access
 from fileserver.sessions.session import Session
 from fileserver.storage.folder import Storage
@@ -171,7 +173,9 @@ class FileServer:
         if reason := self._reason_to_refuse(host):
             self._refuse(sock, peer, reason)
             return None
-        connection = Connection(sock, peer, self.limits.stall)
+        tls = self._context.options.tls
+        transport = TlsTransport(sock, tls) if tls else PlainTransport(sock)
+        connection = Connection(transport, peer, self.limits.stall)
         client = Client(self, connection, f"ClientThread-{next(self._numbers)}", host)
         with self._lock:
             # Listed before it begins, and not once it is too late: shutdown must never miss one.
@@ -196,7 +200,9 @@ class FileServer:
 
     def _refuse(self, sock: socket.socket, peer: str, reason: str) -> None:
         self._context.observer(ClientRefused(peer, reason))
-        self._refusals.add(sock, ErrorReply("busy", reason).line())
+        # Over TLS there is no sentence before the handshake, which is not worth its time here.
+        line = b"" if self._context.options.tls else ErrorReply("busy", reason).line()
+        self._refusals.add(sock, line)
 
     def _forget(self, client: "Client") -> None:
         with self._lock:
@@ -279,7 +285,7 @@ class Client:
 
     def refuse(self, reason: str) -> None:
         connection = self.session.connection
-        self._server._refuse(connection.sock, connection.peer, reason)
+        self._server._refuse(connection.give_up_socket(), connection.peer, reason)
         self._server._forget(self)
 
     def announce_to(self, scheduler: Scheduler) -> None:

@@ -31,8 +31,11 @@ network, make = browsing.network, browsing.make
 
 
 @pytest.fixture
-def nothing_left(stack: Stack) -> Iterator[None]:
-    """Hidden or not, uploads that have ended leave nothing behind but files."""
+def nothing_left(stack: Stack, page: Any) -> Iterator[None]:
+    """Hidden or not, uploads that have ended leave nothing behind but files.
+
+    Takes the page, so that it is still open: it throws away in the background what was skipped.
+    """
     yield
     wait_until(lambda: not partials(stack), 15)
 

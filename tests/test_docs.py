@@ -264,7 +264,7 @@ def test_limits_are_those_of_the_code() -> None:
     assert f"{http.MAX_HEADER_LINES}, and {http.MAX_HEAD_BYTES:,} bytes with the first line" in table
     assert f"| all lines of a request over HTTP | {limits.line:g} s | 408" in table
     assert f"| silence between two requests over HTTP | {limits.keep_alive:g} s |" in table
-    assert f"under {import_module('fileserver.net.connection').STALL_FLOOR} bytes/s" in table
+    assert f"under {import_module('fileserver.net.stall').STALL_FLOOR} bytes/s" in table
     assert f"| {limits.stall:g} s | closed; in the history: aborted, stalled |" in table
     assert f"| {limits.grace:g} s, a second signal: none |" in table
     assert f"| the next part of an upload that is sent in parts | {limits.waiting:g} s |" in table

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fileserver.net.address import is_loopback
-from fileserver.net.connection import Stalled, StallGuard
+from fileserver.net.stall import Stalled, StallGuard
 
 logger = logging.getLogger(__name__)
 

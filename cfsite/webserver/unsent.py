@@ -1,19 +1,8 @@
 """How many bytes of ours are still on their way to a peer."""
 
-import sys
 from typing import Any
 
-if sys.platform == "linux":
-    import fcntl
-    import termios
-
-    def unsent_in_kernel(fd: int) -> int:
-        """Bytes in a socket's queue which the peer's system has not acknowledged: SIOCOUTQ of tcp(7)."""
-        return int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-else:
-
-    def unsent_in_kernel(fd: int) -> int:
-        return 0
+from fileserver.net.unacknowledged import unacknowledged_bytes
 
 
 def buffered(transport: Any) -> int:
@@ -24,4 +13,4 @@ def buffered(transport: Any) -> int:
 def unsent(transport: Any) -> int:
     """Bytes of ours which have not reached the peer, as far as this system can tell."""
     fd = transport.fileno()
-    return buffered(transport) + (unsent_in_kernel(fd) if fd >= 0 else 0)
+    return buffered(transport) + (unacknowledged_bytes(fd) if fd >= 0 else 0)

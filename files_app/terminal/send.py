@@ -13,7 +13,6 @@ from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
 
-from files_app.sizes import size_text
 from files_app.terminal.hashing import sha256_of_start
 from fileserver.client.blocking import Client, Incomplete
 from fileserver.wire.verbs import ErrorReply, Fields
@@ -128,11 +127,11 @@ class Send:
             self._deadline = time.monotonic() + PATIENCE
 
     def _wait(self, reason: Exception) -> None:
-        if time.monotonic() > self._deadline:
-            kept = size_text(max(0, self._reached))
+        # Never after a first break, however long the try before it took: the server may be there again.
+        if self._tries and time.monotonic() > self._deadline:
             raise SendError(
                 f"{self._path} could not be sent: {reason} "
-                f"{kept} are at the server: the same command goes on from there within a day."
+                "What has arrived is kept: the same command goes on from there within a day."
             ) from None
         time.sleep(PAUSES[min(self._tries, len(PAUSES) - 1)])
         self._tries += 1

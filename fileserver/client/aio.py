@@ -5,6 +5,7 @@ server's thread wait, so nothing piles up on the way.
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
@@ -50,11 +51,18 @@ class AsyncClient:
 
     @classmethod
     async def connect(
-        cls, host: str, port: int, *, token: str | None = None, limit: int = 4 * CHUNK
+        cls,
+        host: str,
+        port: int,
+        *,
+        token: str | None = None,
+        limit: int = 4 * CHUNK,
+        tls: ssl.SSLContext | None = None,
     ) -> "AsyncClient":
-        """Raises ``OSError`` when nobody listens there. A line may have ``limit`` bytes."""
+        """Raises ``OSError`` when nobody listens there, or not whom ``tls`` trusts (``ssl.SSLError``).
+        A line may have ``limit`` bytes."""
         async with asyncio.timeout(TIMEOUT):
-            reader, writer = await asyncio.open_connection(host, port, limit=limit)
+            reader, writer = await asyncio.open_connection(host, port, limit=limit, ssl=tls)
         client = cls(reader, writer)
         if token is not None:
             try:

@@ -6,6 +6,7 @@ breaks is ``ConnectionError``. A download is whole only when its iterator has en
 
 import contextlib
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -88,10 +89,14 @@ class Client:
         *,
         token: str | None = None,
         timeout: float = TIMEOUT,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Connect. Raises ``OSError`` when nobody listens there."""
+        """Connect, with ``tls`` encrypted. Raises ``OSError`` when nobody listens there, or not whom ``tls``
+        trusts (``ssl.SSLError``)."""
         self._sock = socket.create_connection((host, port), timeout)
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            self._sock = _encrypted(self._sock, tls, host)
         self._input = self._sock.makefile("rb", CHUNK)
         if token is not None:
             try:
@@ -183,7 +188,7 @@ class Client:
                 size = min(most, 2 * size) if is_quick else max(PIECES[0], size // 2)
                 left -= count
                 sent(buffer[:count])
-        except (BrokenPipeError, ConnectionResetError) as error:
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError) as error:
             # The server may have said why before it closed.
             try:
                 return self._read_reply()
@@ -221,6 +226,15 @@ class Client:
 
     def _read_into(self, view: memoryview) -> int:
         return self._input.readinto1(view)  # type: ignore[attr-defined,no-any-return]
+
+
+def _encrypted(sock: socket.socket, tls: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+    """After the handshake; ``sock`` is closed if that fails."""
+    try:
+        return tls.wrap_socket(sock, server_hostname=host)
+    except BaseException:
+        sock.close()
+        raise
 
 
 __all__ = ["Client", "Download", "ErrorReply", "Incomplete"]

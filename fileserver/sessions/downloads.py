@@ -5,7 +5,7 @@ from collections import OrderedDict
 
 from fileserver.events import FileHashed, TransferVerified
 from fileserver.names import shown
-from fileserver.net.connection import PeerGone, Stalled
+from fileserver.net.stall import PeerGone, Stalled
 from fileserver.sessions.peer import Goodbye, Peer
 from fileserver.storage.content import Entry, OpenFile
 from fileserver.transfers.copying import FileChanged, send

@@ -17,7 +17,7 @@ from http import HTTPStatus
 from urllib.parse import quote, unquote_to_bytes
 
 from fileserver.names import shown
-from fileserver.net.connection import PeerGone, Stalled
+from fileserver.net.stall import PeerGone, Stalled
 from fileserver.rights import GET, Principal, Ticket
 from fileserver.sessions.peer import Peer
 from fileserver.storage.content import OpenFile

@@ -10,7 +10,8 @@ from typing import Any
 
 from fileserver.context import ServerContext
 from fileserver.events import Direction, TransferFacts
-from fileserver.net.connection import Connection, PeerGone
+from fileserver.net.connection import Connection
+from fileserver.net.stall import PeerGone
 from fileserver.pacing import Pace, is_slower
 from fileserver.rights import Principal, Right
 from fileserver.transfers.copying import ending_of

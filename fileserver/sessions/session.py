@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from fileserver.context import ServerContext
-from fileserver.net.connection import Connection, PeerGone, Stalled
+from fileserver.net.connection import Connection
+from fileserver.net.stall import PeerGone, Stalled
 from fileserver.sessions.asks import ASKS
 from fileserver.sessions.control import ControlVerbs
 from fileserver.sessions.downloads import DownloadVerbs
@@ -59,6 +60,7 @@ class Session:
     def run(self) -> None:
         """Talk until either side is done. Raises nothing that a peer can cause."""
         try:
+            self.connection.handshake(self.context.limits.line)
             self._converse()
         except (PeerGone, Stalled, Goodbye):
             pass

@@ -2,7 +2,7 @@
 
 from fileserver.events import FilePublished
 from fileserver.names import composed, shown
-from fileserver.net.connection import PeerGone, Stalled, StallGuard
+from fileserver.net.stall import PeerGone, Stalled, StallGuard
 from fileserver.sessions.peer import Peer
 from fileserver.storage.claims import Displaced
 from fileserver.storage.uploads import UploadStatus, UploadWriter

@@ -79,10 +79,7 @@ class OpenFile:
         return pagecache.read(self.fd, offset, size)
 
     def read_at(self, offset: int, size: int) -> bytes:
-        if hasattr(os, "pread"):
-            return os.pread(self.fd, size, offset)
-        os.lseek(self.fd, offset, os.SEEK_SET)
-        return os.read(self.fd, size)
+        return read_at(self.fd, offset, size)
 
     def sha256(self, check: Callable[[], None]) -> str:
         """The hash of the content, read now; ``check`` is called between pieces and may raise to give up."""
@@ -105,6 +102,14 @@ class OpenFile:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def read_at(fd: int, offset: int, size: int) -> bytes:
+    """Up to ``size`` bytes of an open file; none at its end."""
+    if hasattr(os, "pread"):
+        return os.pread(fd, size, offset)
+    os.lseek(fd, offset, os.SEEK_SET)
+    return os.read(fd, size)
 
 
 def etag_of(found: os.stat_result) -> str:

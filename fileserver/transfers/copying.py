@@ -5,13 +5,12 @@ files leave in one piece with their header and ``END``, which is three times as 
 sends go a chunk at a time, each at its due time.
 """
 
-import errno
 import mmap
-import os
 import time
 
 from fileserver.events import Outcome
-from fileserver.net.connection import Connection, PeerGone, Stalled, StallGuard
+from fileserver.net.connection import Connection
+from fileserver.net.stall import PeerGone, Stalled, StallGuard
 from fileserver.pacing import Schedule
 from fileserver.storage.content import OpenFile
 from fileserver.storage.uploads import UploadWriter
@@ -21,11 +20,7 @@ from fileserver.wire.verbs import ErrorReply
 SMALL = 64 * 1024  # bytes that are worth reading to save two system calls
 WINDOW = 1 << 20  # bytes between two looks at cancel, and between two counts of progress
 BUFFER = 2 << 20  # bytes of a receive: the longer, the less two processes on one machine wait for each other
-PIECE = 512 * 1024  # bytes of a send where there is no sendfile
 AHEAD = 16 * 1024  # bytes read at a time for small chunks
-
-# What a file system says that cannot be sent from without reading.
-_NO_SENDFILE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSOCK}
 
 
 class FileChanged(Exception):
@@ -100,27 +95,12 @@ def _send_unpaced(
     connection: Connection, file: OpenFile, transfer: Transfer, guard: StallGuard, span: tuple[int, int]
 ) -> int:
     """Send as fast as the peer takes it, until the end or until there is a pace; the offset it came to."""
-    use_sendfile = hasattr(os, "sendfile")
-    out, (offset, stop) = connection.sock.fileno(), span
+    offset, stop = span
     while offset < stop and transfer.control.pace is None:
         count = min(WINDOW, stop - offset)
-        if use_sendfile:
-            try:
-                sent = connection.send_some(
-                    lambda: os.sendfile(out, file.fd, offset, count),  # noqa: B023
-                    guard,
-                    transfer.control.check,
-                )
-            except OSError as error:
-                if error.errno not in _NO_SENDFILE:
-                    raise
-                use_sendfile = False
-                continue
-            if not sent:
-                raise FileChanged
-        else:
-            data = _read(file, offset, min(count, PIECE))
-            sent = connection.send_some(lambda: connection.sock.send(data), guard, transfer.control.check)  # noqa: B023
+        sent = connection.send_file(file.fd, offset, count, guard, transfer.control.check)
+        if not sent:
+            raise FileChanged
         offset += sent
         transfer.advance(sent)
         file.has_changed()  # often, for the sake of what it says in the end

@@ -26,7 +26,7 @@ from fileserver.events import (
     TransferFinished,
     TransferStarted,
 )
-from fileserver.net import connection as connection_module
+from fileserver.net import unacknowledged, waiter
 from fileserver.rights import Principal
 from fileserver.server import FileServer
 from fileserver.storage import folder as storage_module
@@ -717,8 +717,8 @@ def test_waits_are_cut_in_slices_where_a_system_wakes_none(
     """As on Windows: no poll, no wake-up by a shutdown of the socket, no dir_fd, no sendfile."""
     import select
 
-    monkeypatch.setattr(connection_module, "_SLICE", 0.02)
-    monkeypatch.setattr(connection_module, "_TELLS_UNACKNOWLEDGED", False)
+    monkeypatch.setattr(waiter, "_SLICE", 0.02)
+    monkeypatch.setattr(unacknowledged, "SYSTEM_TELLS", False)
     monkeypatch.delattr(select, "poll", raising=False)
     monkeypatch.delattr(os, "sendfile", raising=False)
     data = numbered_bytes(1_000_000)
@@ -738,4 +738,4 @@ def test_what_is_sent_to_a_client_is_never_held_back_for_more(running: Running) 
     with running.peer():
         wait_until(lambda: running.server._clients)
         session = running.server._current()[0].session
-        assert session.connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert session.connection._transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

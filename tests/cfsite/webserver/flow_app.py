@@ -339,7 +339,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (options.descriptors, options.descriptors))
     tempfile.tempdir = options.temporary
     if options.no_kernel_queue:
-        unsent.unsent_in_kernel = lambda fd: 0
+        unsent.unacknowledged_bytes = lambda fd: 0
 
     def announce() -> None:
         print(server.listening_addresses[0][1], flush=True)

@@ -267,7 +267,7 @@ def test_an_early_answer_reaches_a_client_that_sends_everything_before_it_reads(
         client.sendall(bytes(64 * MIB))
         assert respond(client) == (409, b"no, thank you" * 1000)
         assert ending(client) == "closed"
-    assert site.logged("Traceback") == 0
+    assert "Traceback" not in site.log.read_text()
 
 
 def test_an_early_answer_reaches_a_client_that_had_to_wait(site: Site) -> None:
@@ -329,7 +329,7 @@ def test_an_application_can_cut_the_connection_in_the_middle_of_a_body(site: Sit
     with site.connect() as client:
         client.sendall(head("/stream/abort", 100) + b"some")
         assert ending(client) == "reset"
-    assert site.logged("Traceback") == 0
+    assert "Traceback" not in site.log.read_text()
 
 
 def test_who_asks_before_sending_is_told_to_go_on(site: Site) -> None:

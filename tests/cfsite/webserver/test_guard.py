@@ -104,7 +104,7 @@ def test_a_body_that_trickles_is_given_up(tmp_path: Path, target: bytes) -> None
         else:
             until(lambda: site.state()["lost"] == 1)
         assert site.logged("Closed 1 connections whose request had a body that came too slowly") == 1
-        assert site.logged("Traceback") == 0
+        assert "Traceback" not in site.log.read_text()
 
 
 @pytest.mark.parametrize("target", [b"/hash", b"/stream/hash"])
@@ -135,7 +135,7 @@ def small_site(tmp_path: Path) -> Iterator[Site]:
     """With 256 descriptors, which is 52 places."""
     with serving(tmp_path, "--descriptors", "256", "--head", "60") as site:
         yield site
-        assert site.logged("Traceback") == 0
+        assert "Traceback" not in site.log.read_text()
 
 
 @needs_proc

@@ -1,33 +1,32 @@
-"""Lines and bytes over a real pair of sockets, and each way in which a wait ends."""
+"""Lines and bytes over a real pair of sockets, plain and with TLS, and each way in which a wait ends."""
 
 import contextlib
 import errno
+import os
 import socket
+import ssl
 import struct
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from fileserver.net import connection as module
-from fileserver.net.connection import Connection, PeerGone, Stalled, StallGuard
+from fileserver.net import unacknowledged
+from fileserver.net.connection import Connection
+from fileserver.net.polling import WRITABLE
+from fileserver.net.stall import PeerGone, Stalled, StallGuard
+from fileserver.net.tls import TlsTransport
+from fileserver.net.transport import PlainTransport
 from fileserver.wire.verbs import ErrorReply, ForeignProtocol
 from fileserver.workers.base import NullScheduler
-from tests.servers import wait_until
+from tests.certificates import PeerSocket, TlsOfItsOwn, encrypted, server_context
+from tests.servers import numbered_bytes, wait_until
 
 Pair = tuple[Connection, socket.socket]
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        peer = socket.create_connection(listener.getsockname())
-        ours, _ = listener.accept()
-    peer.settimeout(5)
-    with ours, peer:
-        yield Connection(ours, "peer", stall_seconds=5), peer
 
 
 @contextlib.contextmanager
@@ -38,6 +37,28 @@ def in_thread(work: Callable[[], object]) -> Iterator[threading.Thread]:
         yield thread
     finally:
         thread.join()
+
+
+@pytest.fixture(params=["plain", "tls"])
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """A connection after its handshake, and the other end."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        peer = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+    peer.settimeout(5)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(ours)
+        if request.param == "plain":
+            yield Connection(PlainTransport(ours), "peer", stall_seconds=5), stack.enter_context(peer)
+            return
+        connection = Connection(TlsTransport(ours, server_context()), "peer", stall_seconds=5)
+        with in_thread(lambda: connection.handshake(5)):
+            peer = stack.enter_context(encrypted(peer))
+        yield connection, peer
+
+
+def socket_of(connection: Connection) -> socket.socket:
+    return connection._transport.sock
 
 
 def cpu_seconds_of(work: Callable[[], object]) -> float:
@@ -214,13 +235,47 @@ def test_a_peer_that_closes_while_it_is_sent_to_is_gone(pair: Pair) -> None:
         connection.send(bytes(50_000_000))
 
 
-def test_an_error_of_the_file_is_no_peer_that_is_gone(pair: Pair) -> None:
-    def broken_disk() -> int:
+def test_a_part_of_a_file_is_sent_a_piece_at_a_time(pair: Pair, tmp_path: Path) -> None:
+    connection, peer = pair
+    data = numbered_bytes(3_000_000)
+    (tmp_path / "a").write_bytes(data)
+    got = bytearray()
+
+    def read() -> None:
+        while len(got) < len(data) - 1000:
+            got.extend(peer.recv(100_000))
+
+    with in_thread(read), open(tmp_path / "a", "rb") as file:
+        offset = 1000
+        while sent := connection.send_file(file.fileno(), offset, len(data), StallGuard()):
+            offset += sent
+    assert offset == len(data)
+    assert bytes(got) == data[1000:]
+
+
+def test_an_error_of_the_file_is_no_peer_that_is_gone(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken_disk(*args: object) -> int:
         raise OSError(errno.EIO, "Input/output error")
 
-    with pytest.raises(OSError, match="Input") as error:
-        pair[0].send_some(broken_disk, StallGuard())
+    monkeypatch.setattr(os, "sendfile", broken_disk, raising=False)
+    monkeypatch.setattr(os, "pread", broken_disk, raising=False)
+    (tmp_path / "a").write_bytes(b"content")
+    with open(tmp_path / "a", "rb") as file, pytest.raises(OSError, match="Input") as error:
+        pair[0].send_file(file.fileno(), 0, 7, StallGuard())
     assert not isinstance(error.value, PeerGone)
+
+
+def test_a_file_is_announced_before_the_disk_may_have_to_be_waited_for(pair: Pair, tmp_path: Path) -> None:
+    (connection, peer), gossip = pair, Gossip(moment=0)
+    (tmp_path / "a").write_bytes(b"content")
+    connection.scheduler = gossip
+    with open(tmp_path / "a", "rb") as file:
+        assert connection.send_file(file.fileno(), 3, 100, StallGuard()) == 4
+        assert connection.send_file(file.fileno(), 7, 100, StallGuard()) == 0
+    assert gossip.heard == ["waits", "waits"]
+    assert peer.recv(100) == b"tent"
 
 
 def test_a_check_ends_a_send_before_its_next_byte(pair: Pair) -> None:
@@ -247,7 +302,10 @@ def test_a_peer_that_always_sends_more_is_refused_and_not_read_for_ever(pair: Pa
     connection, peer = pair
     for count in (module.NOISE_BYTES - 1, module.NOISE_BYTES):
         peer.sendall(bytes(count))
-        wait_until(lambda: len(connection.sock.recv(1 << 20, socket.MSG_PEEK)) == count)  # noqa: B023
+        # A record of TLS 1.3 has 22 bytes more than its content (RFC 8446, 5.2).
+        records = -(-count // 16_384) if isinstance(peer, PeerSocket) else 0
+        on_the_wire = count + 22 * records
+        wait_until(lambda: len(socket_of(connection).recv(1 << 20, socket.MSG_PEEK)) == on_the_wire)  # noqa: B023
         if count < module.NOISE_BYTES:
             assert not connection.has_closed()
     with pytest.raises(ErrorReply) as refusal:
@@ -270,7 +328,7 @@ def test_bytes_are_acknowledged_when_the_peers_system_has_them(pair: Pair) -> No
     connection, peer = pair
     connection.send(b"x" * 1000)
     connection.wait_acknowledged(StallGuard(limit=5))
-    assert connection._unacknowledged() == 0
+    assert connection._transport.unacknowledged() == 0
     assert peer.recv(1000)
 
 
@@ -287,12 +345,12 @@ def test_bytes_that_our_system_has_taken_but_the_peer_has_not_are_waited_for(pai
 def _fill(connection: Connection) -> None:
     with contextlib.suppress(BlockingIOError):
         while True:
-            connection.sock.send(bytes(1 << 20))
+            socket_of(connection).send(bytes(1 << 20))
 
 
 def _drain(peer: socket.socket, connection: Connection) -> None:
-    while connection._unacknowledged():
-        peer.recv(1 << 20)
+    while connection._transport.unacknowledged():
+        socket.socket.recv(peer, 1 << 20)  # what fills it is no TLS
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells")
@@ -307,40 +365,10 @@ def test_a_reset_that_empties_the_queue_is_no_acknowledgement(pair: Pair) -> Non
 def test_where_the_system_does_not_tell_what_it_has_taken_must_do(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_TELLS_UNACKNOWLEDGED", False)
+    monkeypatch.setattr(unacknowledged, "SYSTEM_TELLS", False)
     connection, _ = pair
     _fill(connection)
     connection.wait_acknowledged(StallGuard(limit=0.05))
-
-
-# --- stalls
-
-
-def test_a_guard_counts_silence_from_the_last_byte() -> None:
-    guard = StallGuard(limit=60, floor=0)
-    guard.waited(59)
-    assert guard.patience == 1
-    guard.moved(1)
-    assert guard.patience == 60
-    guard.waited(59)
-    with pytest.raises(Stalled):
-        guard.waited(1)
-
-
-def test_a_guard_refuses_less_than_the_floor_on_average() -> None:
-    guard = StallGuard(limit=60, floor=100)
-    for _ in range(59):
-        guard.waited(1)
-        guard.moved(99)
-    with pytest.raises(Stalled):
-        guard.waited(1)
-
-
-def test_a_guard_lets_the_floor_itself_pass() -> None:
-    guard = StallGuard(limit=60, floor=100)
-    for _ in range(600):
-        guard.moved(100)
-        guard.waited(1)
 
 
 # --- waits that another thread ends
@@ -366,7 +394,7 @@ def test_another_thread_ends_a_send(pair: Pair) -> None:
             ends.append(type(error))
 
     with in_thread(send):
-        wait_until(lambda: not module._poll(connection.sock, module.WRITABLE, 0))
+        wait_until(lambda: not connection._transport.poll(WRITABLE, 0))
         connection.wake()
     assert ends == [PeerGone]
 
@@ -404,13 +432,13 @@ def test_a_breakable_wait_is_broken_off_and_the_peer_sees_no_end_of_the_stream(p
         connection.reset()
 
     with in_thread(send):
-        wait_until(lambda: not module._poll(connection.sock, module.WRITABLE, 0))
+        wait_until(lambda: not connection._transport.poll(WRITABLE, 0))
         broken.set()
         connection.break_off()
-    with pytest.raises(ConnectionResetError):
+    with pytest.raises((ConnectionResetError, ssl.SSLEOFError)):  # ssl tells them apart no further
         list(iter(lambda: peer.recv(1 << 20), b""))
     connection.close()  # as at the end of every session
-    assert connection.sock.fileno() == -1
+    assert socket_of(connection).fileno() == -1
 
 
 # --- closing
@@ -448,7 +476,7 @@ def test_a_close_takes_no_endless_stream(pair: Pair) -> None:
 
     with in_thread(flood):
         connection.close()
-    assert connection.sock.fileno() == -1
+    assert socket_of(connection).fileno() == -1
 
 
 class Endless(socket.socket):
@@ -472,10 +500,29 @@ def test_a_close_lingers_for_a_moment_only_though_there_is_always_one_more_byte(
     connection, peer = pair
     peer.sendall(b"more")
     wait_until(connection.has_input)
-    connection.sock = Endless(connection.sock)
+    connection._transport.sock = Endless(socket_of(connection))
     begun = time.monotonic()
     connection.close()
     assert 0.04 < time.monotonic() - begun < 2
+
+
+@pytest.mark.parametrize("pair", ["tls"], indirect=True)
+def test_records_of_tls_itself_are_no_sign_of_life(pair: Pair) -> None:
+    connection, peer = pair
+    transport = connection._transport
+    assert isinstance(transport, TlsTransport)
+    peer.sendall(b"more")
+    wait_until(connection.has_input)
+    transport._tls = TlsOfItsOwn(transport)  # type: ignore[assignment]
+    transport.sock = Endless(transport.sock)
+    with pytest.raises(ErrorReply) as refusal:
+        connection.read_line(0.1)
+    assert refusal.value.code == "timeout"
+    with pytest.raises(Stalled):
+        connection.receive_into(memoryview(bytearray(1)), StallGuard(0.1))
+    with pytest.raises(Stalled):
+        connection.handshake(0.1)
+    socket_of(connection).close()
 
 
 # --- the threads beside it
@@ -502,11 +549,12 @@ class Gossip(NullScheduler):
 
 def test_what_comes_within_the_moment_is_not_waited_for(pair: Pair) -> None:
     (connection, peer), gossip = pair, Gossip(moment=5)
+    connection.begin_request()  # what the handshake had to wait for is past
     connection.scheduler = gossip
     with in_thread(lambda: peer.sendall(b"one\n")):
         assert connection.read_line(5) == b"one"
     assert gossip.heard in (["in time"], [])  # nothing, if it was there at the first look
-    assert not connection._has_waited
+    assert not connection._waiter.has_waited
 
 
 def test_after_the_moment_the_others_hear_that_it_waits(pair: Pair) -> None:
@@ -516,7 +564,7 @@ def test_after_the_moment_the_others_hear_that_it_waits(pair: Pair) -> None:
     with in_thread(lambda: gossip.answered_late(peer)):
         assert connection.read_line(5) == b"one"
     assert gossip.heard == ["too late", "waits"]
-    assert connection._has_waited
+    assert connection._waiter.has_waited
 
 
 def test_bytes_that_nobody_wants_let_the_others_go_first(pair: Pair) -> None:
@@ -540,7 +588,7 @@ def test_a_descriptor_that_is_too_high_for_a_moment_is_waited_for_all_the_same()
         raised = socket.socket(fileno=fcntl.fcntl(ours.fileno(), fcntl.F_DUPFD, high))
         with ours, peer, raised:
             gossip = Gossip(moment=5)
-            connection = Connection(raised, "peer")
+            connection = Connection(PlainTransport(raised), "peer")
             connection.scheduler = gossip
 
             with in_thread(lambda: gossip.answered_late(peer)):

@@ -14,8 +14,9 @@ import pytest
 
 from fileserver.context import Limits
 from fileserver.events import TransferFinished, TransferStarted
-from fileserver.net import connection as connection_module
-from fileserver.net.connection import PeerGone, Stalled
+from fileserver.net import unacknowledged
+from fileserver.net.connection import Connection
+from fileserver.net.stall import PeerGone, Stalled
 from fileserver.pacing import Pace
 from fileserver.rights import Principal
 from fileserver.sessions import downloads as downloads_module
@@ -50,7 +51,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "no sendfile":
         monkeypatch.delattr(os, "sendfile", raising=False)
     if request.param == "no SIOCOUTQ":
-        monkeypatch.setattr(connection_module, "_TELLS_UNACKNOWLEDGED", False)
+        monkeypatch.setattr(unacknowledged, "SYSTEM_TELLS", False)
     return str(request.param)
 
 
@@ -447,13 +448,13 @@ def test_a_file_that_is_written_to_after_its_end_was_complete(
     """The copy that was sent is right: history must say what the client was told."""
     path = tmp_path / "a"
     path.write_bytes(b"before")
-    wait = connection_module.Connection.wait_acknowledged
+    wait = Connection.wait_acknowledged
 
     def change_and_wait(*args: Any) -> None:
         path.write_bytes(b"after")
         wait(*args)
 
-    monkeypatch.setattr(connection_module.Connection, "wait_acknowledged", change_and_wait)
+    monkeypatch.setattr(Connection, "wait_acknowledged", change_and_wait)
     with running.peer() as peer:
         assert get(peer, "a") == b"before"
         assert running.events.ending(1).outcome == "complete"
