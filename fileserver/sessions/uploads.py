@@ -4,8 +4,9 @@ from fileserver.events import FilePublished
 from fileserver.names import composed, shown
 from fileserver.net.connection import PeerGone, Stalled, StallGuard
 from fileserver.sessions.base import Handler
+from fileserver.storage.base import UploadRequest, UploadStatus
 from fileserver.storage.claims import Displaced
-from fileserver.storage.uploads import UploadStatus, UploadWriter
+from fileserver.storage.writer import UploadWriter
 from fileserver.transfers.copying import receive
 from fileserver.transfers.registry import Stopped, Transfer
 from fileserver.wire import verbs as protocol
@@ -47,7 +48,9 @@ class UploadVerbs(Handler):
             if ask["offset"]:
                 raise ErrorReply("offset", "A new upload begins at 0.", offset=0)
             exists, etag = _decided(ask) or ("fail", None)
-            return uploads.begin(name, size, exists, ask["sha256"], etag, ask["metadata"], wake)
+            return uploads.begin(
+                UploadRequest(name, size, exists, ask["sha256"], etag, ask["metadata"]), wake
+            )
         state = uploads.state(upload_id)
         if (name, size) != (state.name, state.size):
             message = f"The upload {upload_id} is {shown(state.name)} with {state.size} bytes."

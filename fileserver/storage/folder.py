@@ -7,6 +7,7 @@ nothing outside the folder can be reached, whatever others rename meanwhile. Whe
 
 import contextlib
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -22,7 +23,6 @@ from fileserver.storage.place import HAS_DIR_FD, READ_FILE, Place, refuse, requi
 from fileserver.storage.root import Root
 from fileserver.wire.verbs import ErrorReply
 
-PARTIALS = ".cfs-partial"  # hidden, as everything that begins with a dot
 _LOOK_SECONDS = 1.0  # that a look at a file is good for, which costs half as much as to open it
 _QUICK = 0.005  # seconds that it may take to open what is in memory
 _SLOW_ONES = 3  # that take longer, one after another, are not by chance
@@ -189,6 +189,10 @@ class Storage:
                     os.rmdir(above.child(folders.pop()), dir_fd=above.dir_fd)
             except (OSError, ErrorReply):
                 return
+
+    def free_space(self) -> int:
+        """Bytes."""
+        return shutil.disk_usage(self.root).free
 
     # --- from a name to a place
 

@@ -14,7 +14,7 @@ from fileserver.events import Outcome
 from fileserver.net.connection import Connection, PeerGone, Stalled, StallGuard
 from fileserver.pacing import Schedule
 from fileserver.storage.content import OpenFile
-from fileserver.storage.uploads import UploadWriter
+from fileserver.storage.writer import UploadWriter
 from fileserver.transfers.registry import Stopped, Transfer
 from fileserver.wire.verbs import ErrorReply
 

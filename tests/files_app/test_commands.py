@@ -29,7 +29,7 @@ from fileserver.client.blocking import Client, Incomplete, Readable
 from fileserver.events import TransferStarted
 from fileserver.pacing import SLOW_MOTION, Pace
 from fileserver.storage import root as root_module
-from fileserver.storage.folder import PARTIALS
+from fileserver.storage.partial_files import PARTIALS
 from fileserver.wire.verbs import BadReply, Fields
 from tests.files_app.conftest import Served
 from tests.servers import numbered_bytes, sha256, wait_until

@@ -30,7 +30,8 @@ from fileserver.net import connection as connection_module
 from fileserver.server import FileServer, _is_loopback, address_text
 from fileserver.storage import folder as storage_module
 from fileserver.storage import pagecache
-from fileserver.storage.folder import PARTIALS, Storage
+from fileserver.storage.folder import Storage
+from fileserver.storage.partial_files import PARTIALS
 from fileserver.workers.leader_followers import SPARE
 from tests.servers import Peer, Running, numbered_bytes, parsed, run_server, sha256, talk, wait_until
 

@@ -12,7 +12,7 @@ import pytest
 from fileserver.events import TransferFinished, TransferStarted
 from fileserver.storage import claims as claims_module
 from fileserver.storage.folder import OpenFile
-from fileserver.storage.uploads import UploadWriter
+from fileserver.storage.writer import UploadWriter
 from tests.servers import Peer, Running, numbered_bytes, request, run_server, sha256, wait_until
 
 DATA = numbered_bytes(3_000_000)

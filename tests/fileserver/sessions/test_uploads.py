@@ -16,8 +16,8 @@ import pytest
 from fileserver import server as server_module
 from fileserver.context import GUEST, Grant, Limits
 from fileserver.events import FilePublished, TransferFinished, TransferStarted
-from fileserver.storage.folder import PARTIALS
-from fileserver.storage.uploads import UploadWriter
+from fileserver.storage.partial_files import PARTIALS
+from fileserver.storage.writer import UploadWriter
 from fileserver.transfers import registry as registry_module
 from fileserver.transfers.registry import Registry, Transfer
 from tests.lossy import lossy_proxy, random_cuts

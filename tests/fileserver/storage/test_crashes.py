@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from fileserver.storage.folder import PARTIALS, Storage
+from fileserver.storage.base import UploadRequest
+from fileserver.storage.folder import Storage
+from fileserver.storage.partial_files import PARTIALS
 from fileserver.storage.uploads import UploadStore
 from fileserver.wire.verbs import ErrorReply
 from tests.crashing import Crasher, crasher
@@ -76,7 +78,7 @@ def test_a_crash_while_an_upload_is_given_up_never_makes_it_a_success(
     with Storage(tmp_path) as storage:
         for step in itertools.count(1):
             store = UploadStore(storage)
-            upload = store.begin("a", 3, "fail", None)
+            upload = store.begin(UploadRequest("a", 3))
             upload.write(memoryview(b"abc"))
             upload.close()
             with killer.server(tmp_path, step, after) as port, Peer(("127.0.0.1", port)) as peer:

@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 
 from fileserver.storage import folder as storage_module
 from fileserver.storage import pagecache
+from fileserver.storage.base import UploadRequest
 from fileserver.storage.content import OpenFile
-from fileserver.storage.folder import PARTIALS, Storage
+from fileserver.storage.folder import Storage
+from fileserver.storage.partial_files import PARTIALS
 from fileserver.storage.place import HAS_DIR_FD
 from fileserver.storage.root import FolderError
 from fileserver.storage.uploads import UploadStore
@@ -51,7 +53,7 @@ def storage(
 
 def put(storage: Storage, name: str, data: bytes = b"new", exists: str = "fail") -> str:
     uploads = UploadStore(storage)
-    upload = uploads.begin(name, len(data), exists, None)
+    upload = uploads.begin(UploadRequest(name, len(data), exists))
     try:
         upload.write(memoryview(data))
         return upload.publish(exists).name
@@ -229,7 +231,7 @@ def test_an_unsafe_name_reaches_nothing(storage: Storage, name: str) -> None:
     (storage.root / "a" / ".b").write_text("hidden")
     for method in (storage.open, storage.stat, storage.delete):
         assert code_of(lambda: method(name)) == "bad-name"  # noqa: B023
-    assert code_of(lambda: UploadStore(storage).begin(name, 1, "replace", None)) == "bad-name"
+    assert code_of(lambda: UploadStore(storage).begin(UploadRequest(name, 1, "replace"))) == "bad-name"
     assert (storage.root / ".hidden").exists()
     assert (storage.root / "a" / ".b").exists()
     assert (storage.root.parent / "secret.txt").read_text() == "outside"
@@ -251,7 +253,7 @@ def test_a_link_as_the_last_part_is_not_a_file(storage: Storage) -> None:
         (storage.root / name).symlink_to(target)
         for method in (storage.open, storage.stat, storage.delete):
             assert code_of(lambda: method(name)) == "not-a-file"  # noqa: B023
-        assert code_of(lambda: UploadStore(storage).begin(name, 1, "replace", None)) == "not-a-file"  # noqa: B023
+        assert code_of(lambda: UploadStore(storage).begin(UploadRequest(name, 1, "replace"))) == "not-a-file"  # noqa: B023
         assert (storage.root / name).is_symlink()
     assert names(storage) == ["inside.txt"]
 
@@ -266,7 +268,8 @@ def test_a_link_on_the_way_leads_nowhere(storage: Storage) -> None:
         for method in (storage.open, storage.stat, storage.delete):
             assert code_of(lambda: method(name)) == "not-found"  # noqa: B023
     for exists in ("fail", "replace", "rename"):
-        assert code_of(lambda: UploadStore(storage).begin("up/new.txt", 1, exists, None)) == "not-a-file"  # noqa: B023
+        upload = UploadRequest("up/new.txt", 1, exists)
+        assert code_of(lambda: UploadStore(storage).begin(upload)) == "not-a-file"  # noqa: B023
     assert names(storage) == ["real/a.txt"]
     assert sorted(os.listdir(storage.root.parent)) == ["secret.txt", "served"]
 

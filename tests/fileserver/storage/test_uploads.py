@@ -20,10 +20,14 @@ from hypothesis import strategies as st
 
 from fileserver.storage import syscalls as disk
 from fileserver.storage import uploads as module
+from fileserver.storage import writer as writer_module
 from fileserver.storage.ages import GRACE_SECONDS
-from fileserver.storage.folder import PARTIALS, Storage
+from fileserver.storage.base import UploadRequest, UploadStatus
+from fileserver.storage.folder import Storage
+from fileserver.storage.partial_files import PARTIALS
 from fileserver.storage.place import HAS_DIR_FD
-from fileserver.storage.uploads import UploadStatus, UploadStore, UploadWriter
+from fileserver.storage.uploads import UploadStore
+from fileserver.storage.writer import UploadWriter
 from fileserver.wire.verbs import ErrorReply
 from tests.servers import numbered_bytes, sha256
 
@@ -75,7 +79,7 @@ def later(storage: Storage, clock: Clock) -> UploadStore:
 def begin(
     store: UploadStore, name: str = "a", size: int = 3, exists: str = "fail", sha256: str | None = None
 ) -> UploadWriter:
-    return store.begin(name, size, exists, sha256)
+    return store.begin(UploadRequest(name, size, exists, sha256))
 
 
 def put(store: UploadStore, name: str, data: bytes = b"new", exists: str = "fail") -> str:
@@ -654,7 +658,7 @@ def test_the_disk_begins_with_a_long_upload_while_it_comes(
 ) -> None:
     begun: list[tuple[int, int]] = []
     monkeypatch.setattr(disk, "begin_write_out", lambda fd, offset, count: begun.append((offset, count)))
-    monkeypatch.setattr(module, "_WRITE_OUT", 1000)
+    monkeypatch.setattr(writer_module, "_WRITE_OUT", 1000)
     with closing(begin(store, "long", 4000)) as upload:
         for _ in range(10):
             upload.write(memoryview(bytes(400)))
@@ -1052,7 +1056,7 @@ def test_a_link_in_the_place_of_the_file_is_never_written_through(
         upload.write(memoryview(b"new"))
         (storage.root / "a").symlink_to("../secret.txt")
         assert code_of(lambda: upload.publish("replace")) == "not-a-file"
-        assert code_of(lambda: store.publish(upload, "fail")) == "exists"
+        assert code_of(lambda: upload.publish("fail")) == "exists"
     assert (storage.root / "a").is_symlink()
     assert (storage.root.parent / "secret.txt").read_text() == "outside"
 

@@ -20,7 +20,7 @@ from fileserver.pacing import Pace
 from fileserver.sessions import session as session_module
 from fileserver.storage import syscalls as disk
 from fileserver.storage.content import OpenFile
-from fileserver.storage.folder import PARTIALS
+from fileserver.storage.partial_files import PARTIALS
 from fileserver.transfers.copying import SMALL, WINDOW, FileChanged, ending_of
 from fileserver.transfers.registry import Stopped
 from fileserver.wire.verbs import ErrorReply
