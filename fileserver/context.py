@@ -7,6 +7,7 @@ from fileserver import workers
 from fileserver.events import Observer
 from fileserver.net.connection import LINE_SECONDS, STALL_SECONDS
 from fileserver.pacing import Pace
+from fileserver.storage.base import Opener
 from fileserver.storage.folder import Storage
 from fileserver.storage.uploads import KEEP_SECONDS, UploadStore
 from fileserver.transfers.registry import Registry
@@ -76,6 +77,7 @@ class ServerContext:
     """What all sessions of a server share."""
 
     storage: Storage
+    opener: Opener  # of the storage; it announces waits for the disk where a scheduler must hear of them
     uploads: UploadStore
     registry: Registry
     observer: Observer

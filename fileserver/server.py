@@ -24,6 +24,7 @@ from fileserver.events import ClientConnected, ClientDisconnected, ClientRefused
 from fileserver.net.connection import Connection
 from fileserver.net.refusals import Refusals
 from fileserver.sessions.session import Session
+from fileserver.storage.cached import CachedOpener
 from fileserver.storage.folder import Storage
 from fileserver.storage.uploads import UploadStore
 from fileserver.transfers.registry import Registry
@@ -60,12 +61,13 @@ class FileServer:
         self.registry = Registry(observer, self.limits.max_clients)
         self._uploads = UploadStore(storage, self.limits.keep_partial)
         options = options or Options()
+        self._workers = workers.MODELS[options.worker](self.accept)
+        opener = CachedOpener(storage, self._workers.before_blocking)
         self._context = ServerContext(
-            storage, self._uploads, self.registry, observer, authorize, self.limits, options
+            storage, opener, self._uploads, self.registry, observer, authorize, self.limits, options
         )
         self._host, self._port = host, port
         self._listener: socket.socket | None = None
-        self._workers = workers.MODELS[options.worker](self.accept)
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._left = threading.Condition(self._lock)

@@ -21,7 +21,7 @@ from fileserver.names import shown
 from fileserver.net.connection import PeerGone, Stalled
 from fileserver.pacing import Pace
 from fileserver.sessions.base import Handler
-from fileserver.storage.content import OpenFile
+from fileserver.storage.base import Content
 from fileserver.transfers.copying import FileChanged, send
 from fileserver.transfers.registry import Stopped, Transfer
 from fileserver.wire.selection import Selection, select
@@ -277,7 +277,7 @@ class DirectDownloads(Handler):
         if not request.name:
             self.connection.send(head_of(204, _HERE))
             return False
-        with self.context.storage.open(request.name, self.connection.expect_to_block) as file:
+        with self.context.opener.open(request.name) as file:
             found = _select(request, file)
             head = head_of(found.status, _headers_for(request, file, found))
             if request.method == "GET" and found.status in (200, 206):
@@ -286,7 +286,7 @@ class DirectDownloads(Handler):
         self.connection.send(head)
         return True
 
-    def _begin(self, file: OpenFile, found: Selection, user: str | None, pace: Pace | None) -> Transfer:
+    def _begin(self, file: Content, found: Selection, user: str | None, pace: Pace | None) -> Transfer:
         ask = {"name": file.name, "client": None, "user": user, "via": "web"}
         facts = {"size": file.size, "offset": found.offset, "length": found.length}
         wake = self.connection.break_off
@@ -299,7 +299,7 @@ class DirectDownloads(Handler):
             raise Refused(403, sentence)
         return grant, grant.ticket
 
-    def _send_file(self, file: OpenFile, transfer: Transfer, head: bytes) -> bool:
+    def _send_file(self, file: Content, transfer: Transfer, head: bytes) -> bool:
         try:
             send(self.connection, file, transfer, head)
             if reason := transfer.close():  # somebody was quicker by a hair
@@ -315,7 +315,7 @@ class DirectDownloads(Handler):
         return True
 
 
-def _headers_for(request: Request, file: OpenFile, found: Selection) -> dict[str, str]:
+def _headers_for(request: Request, file: Content, found: Selection) -> dict[str, str]:
     headers = file_headers(file.name, file.etag, file.mtime)
     if found.status == 304:
         del headers["Content-Type"]  # it is about what the browser has, and that has its type
@@ -328,7 +328,7 @@ def _headers_for(request: Request, file: OpenFile, found: Selection) -> dict[str
     return headers
 
 
-def _select(request: Request, file: OpenFile) -> Selection:
+def _select(request: Request, file: Content) -> Selection:
     found = select(request.method, request.headers, etag=file.etag, mtime=file.mtime, size=file.size)
     if found.status == 412:
         raise Refused(412, f"{shown(file.name)} is not in the state that was asked for.")

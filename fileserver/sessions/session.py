@@ -16,7 +16,8 @@ from fileserver.names import shown
 from fileserver.net.connection import Connection, PeerGone, Stalled
 from fileserver.sessions.http import DirectDownloads, is_http
 from fileserver.sessions.uploads import UploadVerbs
-from fileserver.storage.content import Entry, OpenFile
+from fileserver.storage.base import Content
+from fileserver.storage.content import Entry
 from fileserver.transfers.copying import FileChanged, send
 from fileserver.transfers.registry import Stopped, Transfer
 from fileserver.wire import verbs as protocol
@@ -36,8 +37,8 @@ class _Goodbye(Exception):
 class Session(UploadVerbs, DirectDownloads):
     def __init__(self, connection: Connection, context: ServerContext, thread: str, host: str) -> None:
         super().__init__(connection, context, thread, host)
-        self._unreceipted: tuple[Transfer, Entry | OpenFile] | None = None
-        self._delivered: OrderedDict[int, Entry | OpenFile] = OrderedDict()
+        self._unreceipted: tuple[Transfer, Entry | Content] | None = None
+        self._delivered: OrderedDict[int, Entry | Content] = OrderedDict()
         self._is_first = True  # the line that comes next
 
     def run(self) -> None:
@@ -178,7 +179,7 @@ class Session(UploadVerbs, DirectDownloads):
 
     def do_get(self, ask: Fields) -> None:
         pace = self._allowed_pace(ask["pace"])
-        with self.context.storage.open(ask["name"], self.connection.expect_to_block) as file:
+        with self.context.opener.open(ask["name"]) as file:
             if ask["etag"] is not None and ask["etag"] != file.etag:
                 raise ErrorReply("changed", f"{shown(file.name)} is not the same as before; start again.")
             if ask["offset"] > file.size:
@@ -271,12 +272,12 @@ class Session(UploadVerbs, DirectDownloads):
             self._unreceipted = None
             self._end(transfer, PeerGone("The relay gave no receipt."))
 
-    def _remember_delivery(self, transfer: Transfer, file: Entry | OpenFile) -> None:
+    def _remember_delivery(self, transfer: Transfer, file: Entry | Content) -> None:
         self._delivered[transfer.id] = file
         if len(self._delivered) > MAX_RECEIPTS:
             self._delivered.popitem(last=False)
 
-    def _verify(self, delivered: Entry | OpenFile, sha256: str | None) -> bool | None:
+    def _verify(self, delivered: Entry | Content, sha256: str | None) -> bool | None:
         """Compare with what was sent; ``None`` if no hash was given or that state of the file is gone."""
         if sha256 is None:
             return None
@@ -301,5 +302,5 @@ def _word(line: bytes) -> str:
     return line.partition(b" ")[0].decode("ascii", "replace").upper()
 
 
-def _state_of(file: Entry | OpenFile) -> Fields:
+def _state_of(file: Entry | Content) -> Fields:
     return {"name": file.name, "size": file.size, "mtime": file.mtime, "etag": file.etag}

@@ -9,23 +9,19 @@ import contextlib
 import os
 import shutil
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from fileserver.names import BadName, check_safe, composed, forms_of, is_safe, shown
-from fileserver.storage import pagecache
+from fileserver.storage.base import Content
 from fileserver.storage.content import Entry, OpenFile, entry_of
 from fileserver.storage.listing import Listing, Wanted
 from fileserver.storage.place import HAS_DIR_FD, READ_FILE, Place, refuse, require_regular, require_state
 from fileserver.storage.root import Root
 from fileserver.wire.verbs import ErrorReply
 
-_LOOK_SECONDS = 1.0  # that a look at a file is good for, which costs half as much as to open it
-_QUICK = 0.005  # seconds that it may take to open what is in memory
-_SLOW_ONES = 3  # that take longer, one after another, are not by chance
 _ABSENT = frozenset({"not-found", "not-a-file"})
 _MISSED = frozenset({"not-found", "bad-name"})  # after which the other form of a name is tried
 
@@ -44,18 +40,8 @@ class Storage:
         # Of who replaces or deletes a file: a look at its state and the change are one step.
         self.changing = threading.Lock()
         self._hashes: dict[str, tuple[str, str]] = {}
-        self._regular: set[str] = set()  # names that were regular files when they were last looked at
-        self._regular_until = 0.0  # monotonic seconds; then they are looked at again
-        self._slow_ones = 0
-        self._is_quick: bool | None = (
-            None  # whether what is in memory can be had at once; None: not known yet
-        )
-        self._root = Root(self.root, use_dir_fd, self._forget_the_disk)
+        self._root = Root(self.root, use_dir_fd)
         self._listing = Listing(self._root)
-
-    def _forget_the_disk(self) -> None:
-        """Another folder is in the place of ours, perhaps on another disk."""
-        self._is_quick, self._regular = None, set()
 
     def close(self) -> None:
         self._root.close()
@@ -80,56 +66,26 @@ class Storage:
 
     # --- reading
 
-    def open(self, name: str, before_blocking: Callable[[], None] = lambda: None) -> OpenFile:
-        """``before_blocking`` is called before anything for which the disk is known to be waited for."""
-        fd = self._open_at_once(name)
-        if fd is not None:
-            return self._opened(fd, name)
-        before_blocking()
-        return self._in_either_form(name, self._open_by_waiting)
+    def open(self, name: str) -> OpenFile:
+        return self._in_either_form(name, self._open)
 
-    def _open_by_waiting(self, name: str) -> OpenFile:
+    def _open(self, name: str) -> OpenFile:
         with self.at(name) as place:
             # Looked at before it is opened: opening a device or a FIFO has effects of its own.
             require_regular(place, name)
             fd = os.open(place.path, READ_FILE, dir_fd=place.dir_fd)
-        return self._opened(fd, name)
+        return self.opened(fd, name)
 
-    def _opened(self, fd: int, name: str) -> OpenFile:
+    def opened(self, fd: int, name: str) -> OpenFile:
+        """The file of a descriptor that was opened for ``name``; it is closed if that is no regular file."""
         try:
             file = OpenFile(fd, name, self._is_at)
             if not file.is_regular:
                 raise ErrorReply("not-a-file", f"{shown(name)} is not a regular file.")
-            if self._is_quick is None and self._root.fd is not None:
-                self._learn_from(file)
             return file
         except BaseException:
             os.close(fd)
             raise
-
-    def _open_at_once(self, name: str) -> int | None:
-        """``None`` if the disk might have to be waited for, and for all that is wrong with the name."""
-        if self._root.fd is None or not self._is_quick or not is_safe(name):
-            return None
-        begun = time.monotonic()
-        self._root.refresh(begun)
-        if begun >= self._regular_until:
-            self._regular, self._regular_until = set(), begun + _LOOK_SECONDS
-        if name not in self._regular:
-            if not pagecache.is_regular(self._root.fd, name):
-                return None
-            self._regular.add(name)
-        fd = pagecache.open_file(self._root.fd, name)
-        # A virus scanner may look at each file that is opened; one alone may have waited for a processor.
-        self._slow_ones = self._slow_ones + 1 if time.monotonic() - begun > _QUICK else 0
-        if self._slow_ones >= _SLOW_ONES:
-            self._is_quick = False
-        return fd
-
-    def _learn_from(self, file: OpenFile) -> None:
-        assert self._root.fd is not None
-        if file.device == os.fstat(self._root.fd).st_dev:
-            self._is_quick = pagecache.can_tell(file.fd)
 
     def _is_at(self, name: str, file: os.stat_result) -> bool:
         """Whether ``name`` leads to this very file; also if that cannot be told now."""
@@ -156,7 +112,7 @@ class Storage:
         """
         return self._listing.entries(Wanted(prefix, after, unread))
 
-    def sha256_of(self, entry: Entry | OpenFile) -> str | None:
+    def sha256_of(self, entry: Entry | Content) -> str | None:
         """The hash of this state of the file, if it is known."""
         etag, digest = self._hashes.get(entry.name, ("", ""))
         return digest if etag == entry.etag else None
@@ -217,6 +173,18 @@ class Storage:
     def folder(self, parts: list[str], make: bool = False) -> contextlib.AbstractContextManager[Place]:
         """The folder with these parts, which nobody outside has named. Raises ``OSError``."""
         return self._root.folder(parts, make)
+
+    def descriptor(self, now: float) -> int | None:
+        """Of the served folder, which is opened anew if it was replaced; ``now`` is monotonic. ``None`` where
+        files are opened by their paths."""
+        if self._root.fd is not None:
+            self._root.refresh(now)
+        return self._root.fd
+
+    @property
+    def generation(self) -> int:
+        """How often the served folder was opened anew."""
+        return self._root.generation
 
     @staticmethod
     def names_in(place: Place) -> list[str]:

@@ -13,7 +13,7 @@ import time
 from fileserver.events import Outcome
 from fileserver.net.connection import Connection, PeerGone, Stalled, StallGuard
 from fileserver.pacing import Schedule
-from fileserver.storage.content import OpenFile
+from fileserver.storage.base import Content
 from fileserver.storage.writer import UploadWriter
 from fileserver.transfers.registry import Stopped, Transfer
 from fileserver.wire.verbs import ErrorReply
@@ -33,7 +33,7 @@ class FileChanged(Exception):
 
 
 def send(
-    connection: Connection, file: OpenFile, transfer: Transfer, header: bytes, seal: bytes | None = None
+    connection: Connection, file: Content, transfer: Transfer, header: bytes, seal: bytes | None = None
 ) -> None:
     """Send ``header``, the promised bytes and their ``seal``; return when the peer's system has them all.
 
@@ -45,14 +45,13 @@ def send(
     guard = StallGuard(connection.stall_seconds)
     stop = transfer.offset + transfer.length
     held = min(1, transfer.length) if seal is None else 0
-    seal = _read(file, stop - held, held) if seal is None else seal
+    seal = bytes(_read(file, stop - held, held)) if seal is None else seal
     if transfer.pace is None and transfer.length <= SMALL:
-        content = _read_small(connection, file, transfer.offset, transfer.length - held)
+        content = _read(file, transfer.offset, transfer.length - held)
         changed = file.has_changed()
         connection.send(header + content + (b"" if changed else seal), guard, transfer.check)
         transfer.advance(len(content))
     else:
-        connection.expect_to_block()
         connection.send(header, guard, transfer.check)
         if transfer.pace is None:
             _send_unpaced(connection, file, transfer, guard, stop - held)
@@ -69,18 +68,10 @@ def send(
     connection.wait_acknowledged(guard, transfer.check)
 
 
-def _read_small(connection: Connection, file: OpenFile, offset: int, size: int) -> bytes | bytearray:
-    data = file.read_at_once(offset, size)
-    if data is not None:
-        return data
-    connection.expect_to_block()
-    return _read(file, offset, size)
-
-
-def _read(file: OpenFile, offset: int, size: int) -> bytes:
-    data = file.read_at(offset, size)
+def _read(file: Content, offset: int, size: int) -> bytes | bytearray:
+    data = file.read(offset, size)
     while len(data) < size:
-        more = file.read_at(offset + len(data), size - len(data))
+        more = file.read(offset + len(data), size - len(data))
         if not more:
             raise FileChanged
         data += more
@@ -88,38 +79,48 @@ def _read(file: OpenFile, offset: int, size: int) -> bytes:
 
 
 def _send_unpaced(
-    connection: Connection, file: OpenFile, transfer: Transfer, guard: StallGuard, stop: int
+    connection: Connection, file: Content, transfer: Transfer, guard: StallGuard, stop: int
 ) -> None:
-    use_sendfile = hasattr(os, "sendfile")
+    offset, fd = transfer.offset, file.fileno()
+    if fd is not None and hasattr(os, "sendfile"):
+        offset = _send_from(fd, connection, file, transfer, guard, stop)
+    # What has no descriptor, or lies where sendfile does not work, is read.
+    while offset < stop:
+        piece = memoryview(_read(file, offset, min(PIECE, stop - offset)))
+        offset += len(piece)
+        while piece:
+            sent = connection.send_some(lambda: connection.sock.send(piece), guard, transfer.check)  # noqa: B023
+            piece = piece[sent:]
+            transfer.advance(sent)
+        file.has_changed()
+
+
+def _send_from(
+    fd: int, connection: Connection, file: Content, transfer: Transfer, guard: StallGuard, stop: int
+) -> int:
+    """Send by ``sendfile``; how far it came: not to the end if the file system knows no such call."""
     out, offset = connection.sock.fileno(), transfer.offset
     while offset < stop:
         count = min(WINDOW, stop - offset)
-        if use_sendfile:
-            try:
-                sent = connection.send_some(
-                    lambda: os.sendfile(out, file.fd, offset, count),  # noqa: B023
-                    guard,
-                    transfer.check,
-                )
-            except OSError as error:
-                if error.errno not in _NO_SENDFILE:
-                    raise
-                use_sendfile = False
-                continue
-            if not sent:
-                raise FileChanged
-        else:
-            data = _read(file, offset, min(count, PIECE))
-            sent = connection.send_some(lambda: connection.sock.send(data), guard, transfer.check)  # noqa: B023
+        try:
+            sent = connection.send_some(lambda: os.sendfile(out, fd, offset, count), guard, transfer.check)  # noqa: B023
+        except OSError as error:
+            if error.errno not in _NO_SENDFILE:
+                raise
+            return offset
+        if not sent:
+            raise FileChanged
         offset += sent
         transfer.advance(sent)
         file.has_changed()  # often, for the sake of what it says in the end
+    return offset
 
 
 def _send_paced(
-    connection: Connection, file: OpenFile, transfer: Transfer, guard: StallGuard, stop: int
+    connection: Connection, file: Content, transfer: Transfer, guard: StallGuard, stop: int
 ) -> None:
     assert transfer.pace is not None
+    connection.expect_to_block()  # it sleeps between two chunks
     schedule = Schedule(transfer.pace, time.monotonic)
     offset, ahead = transfer.offset, memoryview(b"")
     while offset < stop:

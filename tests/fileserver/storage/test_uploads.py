@@ -112,7 +112,7 @@ def resume(store: UploadStore, upload_id: str, offset: int) -> UploadWriter | Up
 
 def content(storage: Storage, name: str) -> bytes:
     with storage.open(name) as file:
-        return file.read_at(0, file.size)
+        return file.read(0, file.size)
 
 
 def names(storage: Storage) -> list[str]:
