@@ -7,9 +7,8 @@ from fileserver import workers
 from fileserver.events import Observer
 from fileserver.net.connection import LINE_SECONDS, STALL_SECONDS
 from fileserver.pacing import Pace
-from fileserver.storage.base import Opener
-from fileserver.storage.folder import Storage
-from fileserver.storage.uploads import KEEP_SECONDS, UploadStore
+from fileserver.storage.base import Opener, Store, Uploads
+from fileserver.storage.uploads import KEEP_SECONDS
 from fileserver.transfers.registry import Registry
 from fileserver.wire import verbs as protocol
 
@@ -76,9 +75,9 @@ class Options:
 class ServerContext:
     """What all sessions of a server share."""
 
-    storage: Storage
+    storage: Store
     opener: Opener  # of the storage; it announces waits for the disk where a scheduler must hear of them
-    uploads: UploadStore
+    uploads: Uploads
     registry: Registry
     observer: Observer
     authorize: Authorize

@@ -24,9 +24,9 @@ from fileserver.events import ClientConnected, ClientDisconnected, ClientRefused
 from fileserver.net.connection import Connection
 from fileserver.net.refusals import Refusals
 from fileserver.sessions.session import Session
+from fileserver.storage.base import Opener, Store
 from fileserver.storage.cached import CachedOpener
 from fileserver.storage.folder import Storage
-from fileserver.storage.uploads import UploadStore
 from fileserver.transfers.registry import Registry
 from fileserver.wire.verbs import ErrorReply
 from fileserver.workers.base import Scheduler
@@ -48,7 +48,7 @@ class FileServer:
 
     def __init__(
         self,
-        storage: Storage,
+        storage: Store,
         host: str = "127.0.0.1",
         port: int = 0,
         *,
@@ -59,10 +59,13 @@ class FileServer:
     ) -> None:
         self.limits = limits or Limits()
         self.registry = Registry(observer, self.limits.max_clients)
-        self._uploads = UploadStore(storage, self.limits.keep_partial)
+        self._uploads = storage.uploads(self.limits.keep_partial)
         options = options or Options()
         self._workers = workers.MODELS[options.worker](self.accept)
-        opener = CachedOpener(storage, self._workers.before_blocking)
+        # A folder has a fast way to open its files; any other store is its own opener.
+        opener: Opener = storage
+        if isinstance(storage, Storage):
+            opener = CachedOpener(storage, self._workers.before_blocking)
         self._context = ServerContext(
             storage, opener, self._uploads, self.registry, observer, authorize, self.limits, options
         )

@@ -16,8 +16,7 @@ from fileserver.names import shown
 from fileserver.net.connection import Connection, PeerGone, Stalled
 from fileserver.sessions.http import DirectDownloads, is_http
 from fileserver.sessions.uploads import UploadVerbs
-from fileserver.storage.base import Content
-from fileserver.storage.content import Entry
+from fileserver.storage.base import Content, Entry
 from fileserver.transfers.copying import FileChanged, send
 from fileserver.transfers.registry import Stopped, Transfer
 from fileserver.wire import verbs as protocol

@@ -4,9 +4,8 @@ from fileserver.events import FilePublished
 from fileserver.names import composed, shown
 from fileserver.net.connection import PeerGone, Stalled, StallGuard
 from fileserver.sessions.base import Handler
-from fileserver.storage.base import UploadRequest, UploadStatus
+from fileserver.storage.base import UploadRequest, UploadStatus, Writer
 from fileserver.storage.claims import Displaced
-from fileserver.storage.writer import UploadWriter
 from fileserver.transfers.copying import receive
 from fileserver.transfers.registry import Stopped, Transfer
 from fileserver.wire import verbs as protocol
@@ -35,7 +34,7 @@ class UploadVerbs(Handler):
             self.connection.wait_acknowledged(StallGuard(self.context.limits.stall))
             self.context.uploads.forget(upload.id)
 
-    def _open_upload(self, ask: Fields) -> UploadWriter | UploadStatus:
+    def _open_upload(self, ask: Fields) -> Writer | UploadStatus:
         """A new upload, one to go on with, or the state of one that has ended."""
         name, size, upload_id = ask["name"], ask["size"], ask["upload"]
         most = self.context.limits.max_upload_size
@@ -57,7 +56,7 @@ class UploadVerbs(Handler):
             raise ErrorReply("bad-request", message)
         return uploads.resume(upload_id, ask["offset"], self._check_stopping, wake)
 
-    def _receive(self, upload: UploadWriter, ask: Fields) -> bytes:
+    def _receive(self, upload: Writer, ask: Fields) -> bytes:
         """Take the bytes of one ``PUT``; the last line of the reply."""
         rest = ask["size"] - upload.offset
         length = rest if ask["length"] is None else min(rest, ask["length"])
@@ -75,7 +74,7 @@ class UploadVerbs(Handler):
         self._end_transfer()
         return protocol.end(id=transfer.id, upload=upload.id, offset=upload.offset, expires=upload.expires)
 
-    def _transfer_of(self, upload: UploadWriter, ask: Fields) -> Transfer:
+    def _transfer_of(self, upload: Writer, ask: Fields) -> Transfer:
         """One transfer for all parts of an upload, as long as they come in time."""
         self._begin_transfer()
         waiting = self.context.registry.go_on(upload.id, self.thread, self.connection.wake)
@@ -84,7 +83,7 @@ class UploadVerbs(Handler):
         facts = {"size": ask["size"], "offset": 0, "length": ask["size"], "pace": self.context.options.pace}
         return self._start("upload", ask, **facts, upload=upload.id, done=upload.offset)
 
-    def _publish(self, upload: UploadWriter, ask: Fields, transfer: Transfer) -> bytes:
+    def _publish(self, upload: Writer, ask: Fields, transfer: Transfer) -> bytes:
         if {ask["sha256"], upload.description.sha256} - {None, upload.sha256}:
             message = f"{shown(upload.name)} arrived with another hash; nothing was kept."
             raise ErrorReply("checksum", message)
@@ -101,9 +100,7 @@ class UploadVerbs(Handler):
         self._end(transfer)
         return protocol.end(id=transfer.id, name=entry.name, size=entry.size, sha256=upload.sha256)
 
-    def _break_off(
-        self, upload: UploadWriter, transfer: Transfer, error: BaseException, is_part: bool
-    ) -> None:
+    def _break_off(self, upload: Writer, transfer: Transfer, error: BaseException, is_part: bool) -> None:
         """What came is kept for a next try, unless it is wrong, unwanted or does not fit."""
         if isinstance(error, ErrorReply):
             error.closes = True  # the rest of the bytes is on its way

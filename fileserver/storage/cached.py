@@ -29,7 +29,7 @@ class CachedOpener:
     def __init__(self, storage: Storage, before_blocking: Callable[[], None]) -> None:
         self._storage = storage
         self._before_blocking = before_blocking
-        self._generation = storage.generation  # of the folder that the rest is known of
+        self._generation = storage.paths.generation  # of the folder that the rest is known of
         # Whether this disk tells what is in memory, and gives that out at once; ``None``: not known yet.
         self._is_quick: bool | None = None
         self._slow_ones = 0
@@ -52,7 +52,7 @@ class CachedOpener:
         if not self._is_quick or not is_safe(name):
             return None
         begun = time.monotonic()
-        folder = self._storage.descriptor(begun)
+        folder = self._storage.paths.descriptor(begun)
         if folder is None or self._has_moved():
             return None
         if begun >= self._regular_until:
@@ -70,14 +70,14 @@ class CachedOpener:
 
     def _has_moved(self) -> bool:
         """Whether another folder is in the place of ours, perhaps on another disk: then forget this one."""
-        if self._generation == self._storage.generation:
+        if self._generation == self._storage.paths.generation:
             return False
-        self._generation = self._storage.generation
+        self._generation = self._storage.paths.generation
         self._is_quick, self._regular = None, set()
         return True
 
     def _learn_from(self, file: OpenFile) -> None:
-        folder = self._storage.descriptor(time.monotonic())
+        folder = self._storage.paths.descriptor(time.monotonic())
         if folder is not None and file.device == os.fstat(folder).st_dev:
             self._is_quick = pagecache.can_tell(file.fd)
 

@@ -5,20 +5,13 @@ import os
 import stat
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from fileserver.storage.base import Entry
 
 # Windows has the moment of creation in this field. Elsewhere the system sets it at every change, and no
 # program can set it back.
 _CTIME_IS_OF_CHANGE = sys.platform != "win32"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    name: str
-    size: int
-    mtime: float
-    etag: str
 
 
 class OpenFile:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 
 from fileserver.names import MAX_NAME_BYTES, is_safe, shown
-from fileserver.storage.content import Entry, entry_of
+from fileserver.storage.base import Entry
+from fileserver.storage.content import entry_of
 from fileserver.storage.place import GONE, SHORTAGES, Place, reason_of, require_regular, unavailable
 from fileserver.storage.root import Root
 from fileserver.wire.verbs import ErrorReply

@@ -24,10 +24,10 @@ from fileserver.storage.base import UploadRequest, UploadStatus
 from fileserver.storage.claims import Claim, Claims, no_wake
 from fileserver.storage.content import OpenFile
 from fileserver.storage.descriptions import Description
-from fileserver.storage.folder import Storage
 from fileserver.storage.free_names import require_free
 from fileserver.storage.hidden import HiddenFolder
 from fileserver.storage.partial_files import DESCRIPTION
+from fileserver.storage.paths import Paths
 from fileserver.storage.place import Place
 from fileserver.storage.publishing import Publisher
 from fileserver.storage.writer import UploadWriter
@@ -42,13 +42,15 @@ class UploadStore:
 
     def __init__(
         self,
-        storage: Storage,
+        paths: Paths,
+        remember_hash: Callable[[str, str, str], None],
         keep_seconds: float = KEEP_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._storage = storage
-        self._hidden = HiddenFolder(storage)
-        self._publisher = Publisher(storage, self._hidden)
+        self._paths = paths
+        self._hidden = HiddenFolder(paths)
+        self._publisher = Publisher(paths, self._hidden)
+        self.remember_hash = remember_hash  # given name, etag and hash of a file that was published
         self.keep_seconds = keep_seconds
         self._ages = Ages(keep_seconds, clock)
         self._claims = Claims()
@@ -64,8 +66,8 @@ class UploadStore:
             check_portable(request.name)
         except BadName as error:
             raise ErrorReply("bad-name", str(error)) from None
-        self._storage.require()
-        require_free(self._storage, request.name, request.exists, request.etag)
+        self._paths.require()
+        require_free(self._paths, request.name, request.exists, request.etag)
         self._require_room(request.name, request.size)
         upload_id = secrets.token_hex(16)
         description = Description(**asdict(request))
@@ -136,7 +138,7 @@ class UploadStore:
         removed = 0
         with contextlib.suppress(ErrorReply), self._hidden.open() as folder:
             files: dict[str, list[str]] = {}
-            for name in self._storage.names_in(folder):
+            for name in self._paths.names_in(folder):
                 files.setdefault(name.partition(".")[0], []).append(name)
             self._ages.forget_all_but(files)
             for upload_id, names in files.items():
@@ -169,9 +171,6 @@ class UploadStore:
             raise ErrorReply("not-found", f"The upload of {shown(description.name)} was given up.")
         return self._publisher.publish(upload_id, description, exists, etag)
 
-    def remember_hash(self, name: str, etag: str, sha256: str) -> None:
-        self._storage.remember_hash(name, etag, sha256)
-
     def discard(self, upload_id: str) -> None:
         with contextlib.suppress(ErrorReply), self._hidden.open() as folder:
             partial_files.remove_upload(folder, upload_id)
@@ -189,7 +188,7 @@ class UploadStore:
     # --- beneath
 
     def _require_room(self, name: str, size: int) -> None:
-        free = self._storage.free_space()
+        free = self._paths.free_space()
         if size > free:
             raise ErrorReply("no-space", f"{shown(name)} needs {size} bytes, but only {free} are free.")
 

@@ -3,12 +3,14 @@
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
 from fileserver.storage import syscalls as disk
+from fileserver.storage.base import Entry
 from fileserver.storage.claims import Claim
-from fileserver.storage.content import Entry, entry_of, has_same_content
+from fileserver.storage.content import entry_of, has_same_content
 from fileserver.storage.descriptions import Description
 from fileserver.storage.place import refuse
 
@@ -27,7 +29,10 @@ class Owner(Protocol):
         """Give the partial file its name, at once and only if that may be taken; which name it got."""
         ...
 
-    def remember_hash(self, name: str, etag: str, sha256: str) -> None: ...
+    @property
+    def remember_hash(self) -> Callable[[str, str, str], None]:
+        """To be called with name, etag and hash of the file, once there is one."""
+        ...
 
     def discard(self, upload_id: str) -> None:
         """Remove all files of the upload."""

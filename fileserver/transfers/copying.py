@@ -13,8 +13,7 @@ import time
 from fileserver.events import Outcome
 from fileserver.net.connection import Connection, PeerGone, Stalled, StallGuard
 from fileserver.pacing import Schedule
-from fileserver.storage.base import Content
-from fileserver.storage.writer import UploadWriter
+from fileserver.storage.base import Content, Writer
 from fileserver.transfers.registry import Stopped, Transfer
 from fileserver.wire.verbs import ErrorReply
 
@@ -137,7 +136,7 @@ def _send_paced(
             transfer.advance(count)
 
 
-def receive(connection: Connection, upload: UploadWriter, transfer: Transfer, length: int) -> None:
+def receive(connection: Connection, upload: Writer, transfer: Transfer, length: int) -> None:
     """Write the next ``length`` bytes to ``upload``.
 
     Raises ``ErrorReply`` when the disk refuses, ``Displaced`` when somebody else goes on with the upload,

@@ -25,7 +25,6 @@ from fileserver.storage.folder import Storage
 from fileserver.storage.partial_files import PARTIALS
 from fileserver.storage.place import HAS_DIR_FD
 from fileserver.storage.root import FolderError
-from fileserver.storage.uploads import UploadStore
 from fileserver.wire.verbs import ErrorReply
 from tests.servers import sha256
 
@@ -63,7 +62,7 @@ class CachedStorage(Storage):
 
 
 def put(storage: Storage, name: str, data: bytes = b"new", exists: str = "fail") -> str:
-    uploads = UploadStore(storage)
+    uploads = storage.uploads()
     upload = uploads.begin(UploadRequest(name, len(data), exists))
     try:
         upload.write(memoryview(data))
@@ -169,7 +168,7 @@ def test_an_unsafe_name_reaches_nothing(storage: Storage, name: str) -> None:
     (storage.root / "a" / ".b").write_text("hidden")
     for method in (storage.open, storage.stat, storage.delete):
         assert code_of(lambda: method(name)) == "bad-name"  # noqa: B023
-    assert code_of(lambda: UploadStore(storage).begin(UploadRequest(name, 1, "replace"))) == "bad-name"
+    assert code_of(lambda: storage.uploads().begin(UploadRequest(name, 1, "replace"))) == "bad-name"
     assert (storage.root / ".hidden").exists()
     assert (storage.root / "a" / ".b").exists()
     assert (storage.root.parent / "secret.txt").read_text() == "outside"
@@ -191,7 +190,7 @@ def test_a_link_as_the_last_part_is_not_a_file(storage: Storage) -> None:
         (storage.root / name).symlink_to(target)
         for method in (storage.open, storage.stat, storage.delete):
             assert code_of(lambda: method(name)) == "not-a-file"  # noqa: B023
-        assert code_of(lambda: UploadStore(storage).begin(UploadRequest(name, 1, "replace"))) == "not-a-file"  # noqa: B023
+        assert code_of(lambda: storage.uploads().begin(UploadRequest(name, 1, "replace"))) == "not-a-file"  # noqa: B023
         assert (storage.root / name).is_symlink()
     assert names(storage) == ["inside.txt"]
 
@@ -207,7 +206,7 @@ def test_a_link_on_the_way_leads_nowhere(storage: Storage) -> None:
             assert code_of(lambda: method(name)) == "not-found"  # noqa: B023
     for exists in ("fail", "replace", "rename"):
         upload = UploadRequest("up/new.txt", 1, exists)
-        assert code_of(lambda: UploadStore(storage).begin(upload)) == "not-a-file"  # noqa: B023
+        assert code_of(lambda: storage.uploads().begin(upload)) == "not-a-file"  # noqa: B023
     assert names(storage) == ["real/a.txt"]
     assert sorted(os.listdir(storage.root.parent)) == ["secret.txt", "served"]
 
@@ -354,7 +353,7 @@ def test_entries_are_those_of_a_plain_sort_and_filter(
         except OSError:  # a folder has that name, or a file that of a folder
             continue
         made.append(name)
-    with Storage(storage.root, use_dir_fd=storage._root.fd is not None) as again:
+    with Storage(storage.root, use_dir_fd=storage.paths.root.fd is not None) as again:
         key = after.encode("utf-8", "surrogatepass")
         wanted = sorted((n for n in made if n.startswith(prefix) and n.encode() > key), key=str.encode)
         assert names(again, prefix, after) == wanted

@@ -129,14 +129,14 @@ def test_a_folder_is_opened_anew_under_the_same_number_and_nothing_stays_open(tm
         pytest.skip("this system has no dir_fd")
     fill(tmp_path / "served")
     with Storage(tmp_path / "served") as storage:
-        number = storage._root.fd
+        number = storage.paths.root.fd
         assert number is not None
         before = len(os.listdir("/dev/fd"))
         for turn in range(3):
             (tmp_path / "served").rename(tmp_path / f"before {turn}")
             fill(tmp_path / "served")
             assert storage.fault() == ""
-            assert storage._root.fd == number
+            assert storage.paths.root.fd == number
             assert os.path.samestat(os.fstat(number), (tmp_path / "served").stat())
             assert not os.get_inheritable(number)
         assert len(os.listdir("/dev/fd")) == before
