@@ -76,7 +76,7 @@ class OpenFile:
         return str(self.digest(check).hexdigest())
 
     def digest(self, check: Callable[[], None]) -> Any:
-        """The same, as an object of ``hashlib`` that can be gone on with."""
+        """The same, as an object of ``hashlib`` to which more can be added."""
         digest, offset = hashlib.sha256(), 0
         while piece := self.read(offset, 1 << 20):
             check()

@@ -64,4 +64,4 @@ def candidates(paths: Paths, name: str, exists: str) -> Iterator[str]:
 def _names_in(paths: Paths, folder: str) -> set[str]:
     with contextlib.suppress(OSError), paths.folder(folder.split("/") if folder else []) as place:
         return set(map(composed, paths.names_in(place)))
-    return set()  # gone meanwhile, which whoever takes a name there is told
+    return set()  # gone meanwhile: the rename into it will say so

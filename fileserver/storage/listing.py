@@ -1,8 +1,8 @@
 """The walk through the served folder, in the order of whole names.
 
 What cannot be read is not empty. If it is all that was asked for, that is an error. If it lies below, the
-rest is listed, and whoever asks is told which parts are missing: compared with what was there before, they
-must not be taken for gone.
+rest is listed, and ``unread`` is called with the parts that are missing: they must not be taken for gone by
+a caller that compares with what was there before.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 class Wanted:
     """Names that begin with ``prefix`` and come behind ``after``.
 
-    ``unread`` is told each part that could not be read: a folder by its key, which ends in ``/``, or a file.
+    ``unread`` is called with each part that could not be read: a folder (its key ends in ``/``) or a file.
     """
 
     prefix: str
