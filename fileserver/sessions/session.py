@@ -14,12 +14,13 @@ from fileserver.context import ServerContext
 from fileserver.events import FileDeleted, FileHashed, TransferVerified
 from fileserver.names import shown
 from fileserver.net.connection import Connection, PeerGone, Stalled
-from fileserver.sessions.http import DirectDownloads, is_http
+from fileserver.sessions.http import DirectDownloads
 from fileserver.sessions.uploads import UploadVerbs
 from fileserver.storage.base import Content, Entry
 from fileserver.transfers.copying import FileChanged, send
 from fileserver.transfers.registry import Stopped, Transfer
 from fileserver.wire import verbs as protocol
+from fileserver.wire.http import is_http
 from fileserver.wire.verbs import ErrorReply, Fields
 
 log = logging.getLogger(__name__)
