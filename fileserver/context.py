@@ -9,8 +9,8 @@ from fileserver.net.connection import LINE_SECONDS
 from fileserver.net.stall import STALL_SECONDS
 from fileserver.pacing import Pace
 from fileserver.rights import Access
-from fileserver.storage.folder import Storage
-from fileserver.storage.uploads import KEEP_SECONDS, UploadStore
+from fileserver.storage.base import Opener, Store, Uploads
+from fileserver.storage.uploads import KEEP_SECONDS
 from fileserver.transfers.registry import Registry
 
 
@@ -46,8 +46,9 @@ class Options:
 class ServerContext:
     """What all sessions of a server share."""
 
-    storage: Storage
-    uploads: UploadStore
+    storage: Store
+    opener: Opener  # of the storage; it announces waits for the disk where a scheduler must hear of them
+    uploads: Uploads
     registry: Registry
     observer: Observer
     access: Access

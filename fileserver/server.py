@@ -27,8 +27,9 @@ from fileserver.net.tls import TlsTransport
 from fileserver.net.transport import PlainTransport
 from fileserver.rights import Access
 from fileserver.sessions.session import Session
+from fileserver.storage.base import Opener, Store
+from fileserver.storage.cached import CachedOpener
 from fileserver.storage.folder import Storage
-from fileserver.storage.uploads import UploadStore
 from fileserver.transfers.registry import Registry
 from fileserver.wire.verbs import ErrorReply
 from fileserver.workers.base import Scheduler
@@ -50,7 +51,7 @@ class FileServer:
 
     def __init__(
         self,
-        storage: Storage,
+        storage: Store,
         host: str = "127.0.0.1",
         port: int = 0,
         *,
@@ -61,14 +62,18 @@ class FileServer:
     ) -> None:
         self.limits = limits or Limits()
         self.registry = Registry(observer, self.limits.max_clients)
-        self._uploads = UploadStore(storage, self.limits.keep_partial)
+        self._uploads = storage.uploads(self.limits.keep_partial)
         options = options or Options()
+        self._workers = workers.MODELS[options.worker](self.accept)
+        # A folder has a fast way to open its files; any other store is its own opener.
+        opener: Opener = storage
+        if isinstance(storage, Storage):
+            opener = CachedOpener(storage, self._workers.before_blocking)
         self._context = ServerContext(
-            storage, self._uploads, self.registry, observer, access, self.limits, options
+            storage, opener, self._uploads, self.registry, observer, access, self.limits, options
         )
         self._host, self._port = host, port
         self._listener: socket.socket | None = None
-        self._workers = workers.MODELS[options.worker](self.accept)
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._left = threading.Condition(self._lock)

@@ -17,6 +17,7 @@ from django.core.management.base import BaseCommand
 from django.urls import resolve
 
 from fileserver.wire import verbs as protocol
+from fileserver.wire.http import STATUS_OF_CODE
 from tests.servers import run_server
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -244,9 +245,16 @@ def texts(node: ast.expr) -> set[str]:
 
 def test_documented_statuses_are_those_of_the_code() -> None:
     documented = {int(status) for status, _ in rows(section(PROTOCOL, "HTTP on this port"))}
-    http = import_module("fileserver.sessions.http")
-    refusals = re.findall(r"Refused\((\d+)", Path(http.__file__).read_text("utf-8"))
-    assert documented == {200, 204, 206, 304} | {*map(int, refusals)} | {*http.STATUSES.values()}
+    rooms = [ROOT / "fileserver" / room / "http.py" for room in ("wire", "sessions")]
+    refusals = re.findall(r"Refused\((\d+)", "".join(path.read_text("utf-8") for path in rooms))
+    # Of all codes, a download can be refused with these; a head that is late or too long has its own status.
+    codes = {"bad-name", "bad-request", "denied", "not-found", "not-a-file", "shutting-down", "unavailable"}
+    told = {STATUS_OF_CODE[code] for code in codes}
+    assert documented == {200, 204, 206, 304} | {*map(int, refusals)} | told
+
+
+def test_each_error_code_has_a_status_of_http() -> None:
+    assert set(STATUS_OF_CODE) == error_codes()
 
 
 def test_limits_are_those_of_the_code() -> None:
@@ -260,7 +268,7 @@ def test_limits_are_those_of_the_code() -> None:
         f"| empty lines in a row | {import_module('fileserver.sessions.session').MAX_EMPTY_LINES} |" in table
     )
     assert f"| {import_module('fileserver.net.connection').NOISE_BYTES:,} | `bad-request`" in table
-    http = import_module("fileserver.sessions.http")
+    http = import_module("fileserver.wire.http")
     assert f"{http.MAX_HEADER_LINES}, and {http.MAX_HEAD_BYTES:,} bytes with the first line" in table
     assert f"| all lines of a request over HTTP | {limits.line:g} s | 408" in table
     assert f"| silence between two requests over HTTP | {limits.keep_alive:g} s |" in table

@@ -25,7 +25,8 @@ from files_app.models import File
 from files_app.models.dates import to_datetime
 from files_app.models.files import ADDED
 from fileserver.events import FileDeleted, FileHashed, FilePublished
-from fileserver.storage.content import Entry, is_older_form
+from fileserver.storage.base import Entry
+from fileserver.storage.content import is_older_form
 from fileserver.storage.folder import Storage
 from fileserver.wire.verbs import ErrorReply
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from django.db import connection
 
 from files_app.database import sqlite_file
-from fileserver.storage.folder import PARTIALS
+from fileserver.storage.partial_files import PARTIALS
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from fileserver.client.aio import AsyncClient, AsyncDownload
 from fileserver.names import shown
 from fileserver.pacing import SLOW_MOTION
 from fileserver.rights import GET
-from fileserver.sessions.http import file_headers
+from fileserver.wire.http import file_headers
 from fileserver.wire.selection import Selection, select
 from fileserver.wire.verbs import ErrorReply, Fields
 

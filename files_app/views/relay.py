@@ -17,30 +17,13 @@ from files_app.views.temporary import NoRoom
 from fileserver.client.aio import AsyncClient
 from fileserver.client.blocking import CHUNK
 from fileserver.net.address import address_text
+from fileserver.wire.http import STATUS_OF_CODE
 from fileserver.wire.verbs import BadReply, ErrorReply
 
 log = logging.getLogger(__name__)
 
-HTTP_STATUS = {
-    "bad-request": 400,
-    "bad-name": 400,
-    "too-long": 400,
-    "auth-required": 401,
-    "denied": 403,
-    "not-found": 404,
-    "not-a-file": 404,
-    "not-running": 404,
-    "exists": 409,
-    "changed": 412,
-    "too-large": 413,
-    "bad-range": 416,
-    "checksum": 422,
-    "busy": 503,
-    "shutting-down": 503,
-    "timeout": 503,
-    "unavailable": 503,
-    "no-space": 507,
-}
+# Mistakes that are not the browser's: seen from there, this site is a gateway with a bad answer behind it.
+HTTP_STATUS = {**STATUS_OF_CODE, "internal": 502, "unknown-verb": 502}
 
 View = Callable[..., Any]  # a coroutine function; django-stubs knows views that return responses only
 

@@ -7,7 +7,7 @@ from fileserver.events import FileHashed, TransferVerified
 from fileserver.names import shown
 from fileserver.net.stall import PeerGone, Stalled
 from fileserver.sessions.peer import Goodbye, Peer
-from fileserver.storage.content import Entry, OpenFile
+from fileserver.storage.base import Content, Entry
 from fileserver.transfers.copying import FileChanged, send
 from fileserver.transfers.transfer import Stopped, Transfer
 from fileserver.wire import verbs
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 MAX_RECEIPTS = 1000  # deliveries that a session remembers, to check a receipt against
 
-Delivered = Entry | OpenFile
+Delivered = Entry | Content
 
 
 class DownloadVerbs:
@@ -31,7 +31,7 @@ class DownloadVerbs:
     def get(self, request: Get) -> None:
         peer, connection = self._peer, self._peer.connection
         pace = peer.allowed_pace(request.pace)
-        with self._context.storage.open(request.name, connection.expect_to_block) as file:
+        with self._context.opener.open(request.name) as file:
             length = _length_of(request, file)
             span = (file.size, request.offset, length)
             transfer = peer.start_download(file.name, span, pace, request)
@@ -113,7 +113,7 @@ class DownloadVerbs:
         return known == sha256
 
 
-def _length_of(request: Get, file: OpenFile) -> int:
+def _length_of(request: Get, file: Content) -> int:
     """How many bytes are asked for. Raises ``changed`` and ``bad-range``."""
     if request.etag is not None and request.etag != file.etag:
         raise ErrorReply("changed", f"{shown(file.name)} is not the same as before; start again.")

@@ -6,7 +6,7 @@ from typing import Any
 
 from fileserver.events import FileDeleted
 from fileserver.sessions.peer import Peer
-from fileserver.storage.content import Entry
+from fileserver.storage.base import Entry
 from fileserver.wire import verbs
 from fileserver.wire.requests import Delete, List, Stat
 

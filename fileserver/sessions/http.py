@@ -7,199 +7,33 @@ no body is read, and no line of it becomes a verb.
 """
 
 import logging
-import math
-import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from email.utils import formatdate
-from http import HTTPStatus
-from urllib.parse import quote, unquote_to_bytes
 
 from fileserver.names import shown
 from fileserver.net.stall import PeerGone, Stalled
 from fileserver.rights import GET, Principal, Ticket
 from fileserver.sessions.peer import Peer
-from fileserver.storage.content import OpenFile
+from fileserver.storage.base import Content
 from fileserver.transfers.copying import FileChanged, send
 from fileserver.transfers.transfer import Stopped, Transfer
+from fileserver.wire.http import (
+    MAX_HEAD_BYTES,
+    MAX_HEADER_LINES,
+    PRESENCE_HEADERS,
+    SENTENCE_HEADERS,
+    STATUS_OF_CODE,
+    Refused,
+    Request,
+    file_headers,
+    head_of,
+    is_direct,
+    parse_head,
+    turned_away,
+)
 from fileserver.wire.selection import Selection, select
 from fileserver.wire.verbs import ErrorReply
 
 log = logging.getLogger(__name__)
-
-MAX_HEADER_LINES = 64
-MAX_HEAD_BYTES = 32 * 1024  # all lines of a request together; each has the limit of a line besides
-
-# What follows the verb begins as no name of a file does, and no JSON.
-_HTTP = re.compile(rb"[!-~]+ (?:/|\*|[A-Za-z]+://).* HTTP/1\.[01]", re.DOTALL)
-_LINE = re.compile(rb"([!-~]+) ([!-~]+) HTTP/1\.([01])")
-_DIRECT = re.compile(rb"[!-~]+ /get/")
-_REQUEST = re.compile(rb"([!-~]+) /get/([!-.0-~]+)/([!-~]*) HTTP/1\.([01])")
-_FIELD_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}", re.ASCII)
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_LAST_DATE = 253_402_300_799  # the end of the year 9999: HTTP's dates have four digits
-
-STATUSES = {
-    "bad-name": 400,
-    "bad-request": 400,
-    "denied": 403,
-    "not-found": 404,
-    "not-a-file": 404,
-    "timeout": 408,
-    "too-long": 431,
-    "shutting-down": 503,
-    "unavailable": 503,
-}
-_COMMON = {
-    "Content-Security-Policy": "sandbox; default-src 'none'",
-    "X-Content-Type-Options": "nosniff",
-}
-_SENTENCE = {
-    **_COMMON,
-    "Content-Type": "text/plain; charset=utf-8",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-    "Connection": "close",
-}
-# The page of another origin may see this, if it has a ticket: so it knows us from others on this port.
-_HERE = {
-    **_COMMON,
-    "Access-Control-Allow-Origin": "*",
-    "Cross-Origin-Resource-Policy": "cross-origin",
-    "Cache-Control": "no-store",
-    "Connection": "close",  # a page asks once: its thread need not wait for more
-}
-
-
-# --- bytes to values and back
-
-
-class Refused(Exception):
-    """A request that gets one sentence, after which the connection is closed."""
-
-    def __init__(self, status: int, sentence: str, **headers: str) -> None:
-        super().__init__(sentence)
-        self.status = status
-        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    method: str
-    ticket: str
-    name: str
-    headers: Mapping[str, str]  # names in lower case
-    closes: bool  # nothing will follow on this connection
-
-
-def is_http(line: bytes) -> bool:
-    """Whether ``line`` looks like a request line of HTTP, well-formed or not: it is answered in HTTP."""
-    return _HTTP.fullmatch(line) is not None
-
-
-def is_direct(line: bytes) -> bool:
-    """Whether a request line of HTTP asks for what this module has."""
-    return _DIRECT.match(line) is not None
-
-
-def parse_head(lines: list[bytes]) -> Request:
-    """A request from its lines, without their ends. Raises ``Refused``."""
-    found = _REQUEST.fullmatch(lines[0]) if lines else None
-    if found is None:
-        raise Refused(400, "This port answers GET and HEAD of /get/<ticket>/<name> only.")
-    method, ticket, path, minor = found.groups()
-    headers = _checked_headers(method, minor, lines[1:])
-    options = [option.strip().lower() for option in headers.get("connection", "").split(",")]
-    return Request(
-        method.decode(), ticket.decode(), _name_of(path), headers, minor == b"0" or "close" in options
-    )
-
-
-def turned_away(lines: list[bytes], page_url: str | None) -> Refused:
-    """The answer to a request that is for no download: it says where the page is.
-
-    ``lines`` as in ``parse_head``; ``page_url``, if it is known, is where ``GET /`` is redirected to. Raises
-    ``Refused`` for what is wrong with any request.
-    """
-    found = _LINE.fullmatch(lines[0]) if lines else None
-    if found is None:
-        return Refused(400, "This request cannot be understood.")
-    method, target, minor = found.groups()
-    _checked_headers(method, minor, lines[1:])
-    # Always this address, never one made of what the request says: the way must not lead to anywhere else.
-    if page_url is None:
-        return Refused(404, "This is the port of the file server, which has no pages: open that of the site.")
-    sentence = f"The page is at {page_url}; this is the port of the file server."
-    return Refused(303, sentence, Location=page_url) if target == b"/" else Refused(404, sentence)
-
-
-def _checked_headers(method: bytes, minor: bytes, lines: list[bytes]) -> dict[str, str]:
-    if method not in (b"GET", b"HEAD"):
-        raise Refused(405, "Only GET and HEAD are possible here.", Allow="GET, HEAD")
-    headers = _headers_of(lines)
-    if headers.keys() & {"content-length", "transfer-encoding"}:
-        raise Refused(400, "A request here has no body.")
-    if "host" not in headers and minor == b"1":
-        raise Refused(400, "The header Host is missing.")
-    return headers
-
-
-def _headers_of(lines: list[bytes]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for line in lines:
-        name, colon, rest = line.partition(b":")
-        # A blank at the beginning would go on with the line before, one before the colon hide a header.
-        if not colon or not _FIELD_NAME.fullmatch(name) or _CONTROL.search(rest):
-            raise Refused(400, "A line of the request's header cannot be understood.")
-        key, value = name.decode().lower(), rest.strip(b" \t").decode("latin-1")
-        if key == "host" and key in headers:
-            raise Refused(400, "The header Host is given twice.")
-        headers[key] = f"{headers[key]}, {value}" if key in headers else value
-    return headers
-
-
-def _name_of(path: bytes) -> str:
-    try:
-        return unquote_to_bytes(path).decode("utf-8")
-    except UnicodeDecodeError:
-        raise Refused(400, "The name in the address is not valid UTF-8.") from None
-
-
-def head_of(status: int, headers: Mapping[str, str]) -> bytes:
-    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Date: {formatdate(usegmt=True)}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
-
-
-def file_headers(name: str, etag: str, mtime: float) -> dict[str, str]:
-    """What every user's file is sent with: it is kept as a file, and never runs as a page."""
-    return {
-        **_COMMON,
-        "Content-Type": "application/octet-stream",
-        "Content-Disposition": content_disposition(name),
-        "Cross-Origin-Resource-Policy": "same-origin",
-        "Cache-Control": "no-store",  # from a cache, three tabs would get one transfer
-        "Accept-Ranges": "bytes",
-        "ETag": f'"{etag}"',
-        "Last-Modified": formatdate(min(max(0, math.floor(mtime)), _LAST_DATE), usegmt=True),
-    }
-
-
-def content_disposition(name: str) -> str:
-    """``attachment``, with the last part of ``name`` (RFC 6266; RFC 8187 for what is not ASCII)."""
-    last_part = name.rpartition("/")[2]
-    encoded = f"filename*=utf-8''{quote(last_part)}"
-    if not (last_part.isascii() and last_part.isprintable()):
-        return f"attachment; {encoded}"
-    escaped = last_part.replace("\\", "\\\\").replace('"', '\\"')
-    plain = f'attachment; filename="{escaped}"'
-    # Some browsers decode this in a plain name (RFC 6266, appendix D); all of them prefer the encoded one.
-    return f"{plain}; {encoded}" if _ESCAPE.search(last_part) else plain
-
-
-# --- the conversation
 
 
 def _anything(line: bytes) -> None:
@@ -236,7 +70,7 @@ class HttpConversation:
         except Refused as refusal:
             self._refuse(lines, refusal)
         except ErrorReply as error:
-            self._refuse(lines, Refused(STATUSES.get(error.code, 500), error.message))
+            self._refuse(lines, Refused(STATUS_OF_CODE.get(error.code, 500), error.message))
         except (PeerGone, Stalled):
             raise
         except Exception:
@@ -261,6 +95,8 @@ class HttpConversation:
             self._peer.check_stopping()  # else it broke off because we stopped reading
             if error.code == "timeout":
                 raise Refused(408, "The request did not come to its end in time.") from None
+            if error.code == "too-long":
+                raise Refused(431, error.message) from None
             raise
         if line is None:
             if not is_first:  # who has asked for nothing is told nothing
@@ -270,7 +106,9 @@ class HttpConversation:
 
     def _refuse(self, lines: list[bytes], refusal: Refused) -> None:
         body = f"{refusal}\n".encode("utf-8", "replace")
-        head = head_of(refusal.status, {**_SENTENCE, **refusal.headers, "Content-Length": str(len(body))})
+        head = head_of(
+            refusal.status, {**SENTENCE_HEADERS, **refusal.headers, "Content-Length": str(len(body))}
+        )
         is_head = bool(lines) and lines[0].startswith(b"HEAD ")
         self._connection.send(head if is_head else head + body)
 
@@ -281,9 +119,9 @@ class HttpConversation:
         self._peer.check_stopping()
         holder, ticket = self._redeem(request)
         if not request.name:
-            self._connection.send(head_of(204, _HERE))
+            self._connection.send(head_of(204, PRESENCE_HEADERS))
             return False
-        with self._context.storage.open(request.name, self._connection.expect_to_block) as file:
+        with self._context.opener.open(request.name) as file:
             found = _select(request, file)
             head = head_of(found.status, _headers_for(request, file, found))
             if request.method == "GET" and found.status in (200, 206):
@@ -293,7 +131,7 @@ class HttpConversation:
         self._connection.send(head)
         return True
 
-    def _begin(self, file: OpenFile, found: Selection, holder: Principal, ticket: Ticket) -> Transfer:
+    def _begin(self, file: Content, found: Selection, holder: Principal, ticket: Ticket) -> Transfer:
         span = (file.size, found.offset, found.length)
         pace = self._peer.allowed_pace(ticket.pace)
         return self._peer.start_ticketed(file.name, span, pace, holder)
@@ -312,7 +150,7 @@ class HttpConversation:
             raise Refused(403, f"{shown(ticket.name)} may not be downloaded any more.")
         return found, ticket
 
-    def _send_file(self, file: OpenFile, transfer: Transfer, head: bytes) -> bool:
+    def _send_file(self, file: Content, transfer: Transfer, head: bytes) -> bool:
         try:
             send(self._connection, file, transfer, head)
             if reason := transfer.control.close():  # somebody was quicker by a hair
@@ -328,7 +166,7 @@ class HttpConversation:
         return True
 
 
-def _headers_for(request: Request, file: OpenFile, found: Selection) -> dict[str, str]:
+def _headers_for(request: Request, file: Content, found: Selection) -> dict[str, str]:
     headers = file_headers(file.name, file.etag, file.mtime)
     if found.status == 304:
         del headers["Content-Type"]  # it is about what the browser has, and that has its type
@@ -341,7 +179,7 @@ def _headers_for(request: Request, file: OpenFile, found: Selection) -> dict[str
     return headers
 
 
-def _select(request: Request, file: OpenFile) -> Selection:
+def _select(request: Request, file: Content) -> Selection:
     found = select(request.method, request.headers, etag=file.etag, mtime=file.mtime, size=file.size)
     if found.status == 412:
         raise Refused(412, f"{shown(file.name)} is not in the state that was asked for.")

@@ -16,12 +16,13 @@ from fileserver.sessions.asks import ASKS
 from fileserver.sessions.control import ControlVerbs
 from fileserver.sessions.downloads import DownloadVerbs
 from fileserver.sessions.files import FileVerbs
-from fileserver.sessions.http import HttpConversation, is_http
+from fileserver.sessions.http import HttpConversation
 from fileserver.sessions.peer import Goodbye, Peer
 from fileserver.sessions.uploads import UploadVerbs
 from fileserver.transfers.copying import FileChanged
 from fileserver.transfers.transfer import Stopped
 from fileserver.wire import verbs
+from fileserver.wire.http import is_http
 from fileserver.wire.requests import RelayRequest
 from fileserver.wire.verbs import VERBS, ErrorReply
 

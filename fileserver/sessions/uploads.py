@@ -4,8 +4,8 @@ from fileserver.events import FilePublished
 from fileserver.names import composed, shown
 from fileserver.net.stall import PeerGone, Stalled, StallGuard
 from fileserver.sessions.peer import Peer
+from fileserver.storage.base import UploadRequest, UploadStatus, Writer
 from fileserver.storage.claims import Displaced
-from fileserver.storage.uploads import UploadStatus, UploadWriter
 from fileserver.transfers.copying import receive
 from fileserver.transfers.transfer import Stopped, Transfer
 from fileserver.wire import verbs
@@ -39,7 +39,7 @@ class UploadVerbs:
             self._peer.connection.wait_acknowledged(StallGuard(self._context.limits.stall))
             self._context.uploads.forget(upload.id)
 
-    def _open_upload(self, request: Put) -> UploadWriter | UploadStatus:
+    def _open_upload(self, request: Put) -> Writer | UploadStatus:
         """A new upload, one to go on with, or the state of one that has ended."""
         name, size, upload_id = request.name, request.size, request.upload
         most = self._context.limits.max_upload_size
@@ -52,14 +52,15 @@ class UploadVerbs:
             if request.offset:
                 raise ErrorReply("offset", "A new upload begins at 0.", offset=0)
             exists, etag = _decided(request) or ("fail", None)
-            return uploads.begin(name, size, exists, request.sha256, etag, request.metadata, wake)
+            facts = (name, size, exists, request.sha256, etag, request.metadata)
+            return uploads.begin(UploadRequest(*facts), wake)
         state = uploads.state(upload_id)
         if (name, size) != (state.name, state.size):
             message = f"The upload {upload_id} is {shown(state.name)} with {state.size} bytes."
             raise ErrorReply("bad-request", message)
         return uploads.resume(upload_id, request.offset, self._peer.check_stopping, wake)
 
-    def _receive(self, upload: UploadWriter, request: Put) -> bytes:
+    def _receive(self, upload: Writer, request: Put) -> bytes:
         """Take the bytes of one ``PUT``; the last line of the reply."""
         rest = request.size - upload.offset
         length = rest if request.length is None else min(rest, request.length)
@@ -77,14 +78,14 @@ class UploadVerbs:
         self._peer.end_transfer()
         return verbs.end(id=transfer.id, upload=upload.id, offset=upload.offset, expires=upload.expires)
 
-    def _transfer_of(self, upload: UploadWriter, request: Put) -> Transfer:
+    def _transfer_of(self, upload: Writer, request: Put) -> Transfer:
         """One transfer for all parts of an upload, as long as they come in time."""
         self._peer.begin_transfer()
         peer = self._peer
         waiting = self._context.registry.resume(upload.id, peer.thread, peer.connection.wake)
         return waiting or peer.start_upload(request, upload.id, upload.offset)
 
-    def _publish(self, upload: UploadWriter, request: Put, transfer: Transfer) -> bytes:
+    def _publish(self, upload: Writer, request: Put, transfer: Transfer) -> bytes:
         if {request.sha256, upload.description.sha256} - {None, upload.sha256}:
             message = f"{shown(upload.name)} arrived with another hash; nothing was kept."
             raise ErrorReply("checksum", message)
@@ -101,9 +102,7 @@ class UploadVerbs:
         self._peer.end(transfer)
         return verbs.end(id=transfer.id, name=entry.name, size=entry.size, sha256=upload.sha256)
 
-    def _break_off(
-        self, upload: UploadWriter, transfer: Transfer, error: BaseException, is_part: bool
-    ) -> None:
+    def _break_off(self, upload: Writer, transfer: Transfer, error: BaseException, is_part: bool) -> None:
         """What came is kept for a next try, unless it is wrong, unwanted or does not fit."""
         if isinstance(error, ErrorReply):
             error.closes = True  # the rest of the bytes is on its way

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 
-GRACE_SECONDS = 3600.0  # after a start, in which nothing is too old: its sender can still go on with it
+GRACE_SECONDS = 3600.0  # after a start, in which nothing is too old: its sender can still resume it
 
 
 class Ages:

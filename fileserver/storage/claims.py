@@ -1,8 +1,8 @@
 """Who writes to which upload: one writer at a time, and the newest that proves itself takes over.
 
-A line can break without a word: then its writer waits for bytes that will never come, and the client's next
-connection would have to wait until that stalls. So it may ask the old writer to let go. Who has the claim
-alone may touch the bytes, and the next one gets it when the old one has let go and not before.
+A connection can break without a sign. Its writer then waits for bytes that will never come, and the client's
+next connection would have to wait until that one stalls. So it may ask the old writer to release the upload.
+Only the holder of the claim may touch the bytes. The next writer gets it after the old one has released it.
 """
 
 import threading
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from fileserver.wire.verbs import ErrorReply
 
-TAKE_OVER_SECONDS = 5.0  # that a writer has to let go, once it is asked to
+TAKE_OVER_SECONDS = 5.0  # that a writer has to release the upload, once it is asked to
 
 
 def no_wake() -> None:
@@ -34,13 +34,13 @@ class Claim:
         self.is_final = False
 
     def ask(self) -> None:
-        """Ask the writer to let go. Only while it has the claim: its connection may serve others later."""
+        """Ask the writer to release. Only while it has the claim: its connection may serve others later."""
         if not self._is_wanted and not self.is_final:
             self._is_wanted = True
             self._wake()
 
     def check(self) -> None:
-        """Raise ``Displaced`` if the writer is asked to let go."""
+        """Raise ``Displaced`` if the writer is asked to release the upload."""
         if self._is_wanted:
             raise Displaced
 
@@ -65,7 +65,7 @@ class Claims:
     ) -> Claim:
         """The claim to an upload, until ``release``. Raises ``busy`` if another writer has it and keeps it.
 
-        ``may_take_over`` says whether the one who asks has proved itself; only then the other is asked.
+        ``may_take_over`` says whether the caller has proved itself; only then the old writer is asked.
         """
         claim = Claim(upload_id, wake)
         with self._lock:
@@ -89,7 +89,7 @@ class Claims:
             claim.is_final = True
 
     def give_up(self, upload_id: str) -> bool:
-        """Whether an upload has a writer, who hears of it on release; if not, the caller has the claim."""
+        """Whether an upload has a writer, which learns of it on release; if not, the caller has the claim."""
         with self._lock:
             if upload_id in self._held:
                 self._given_up.add(upload_id)
@@ -106,15 +106,15 @@ class Claims:
         with self._lock:
             if upload_id in self._given_up:
                 return False
-            self._let_in(upload_id)
+            self._pass_on(upload_id)
             return True
 
     def clear(self, upload_id: str) -> None:
         """The same for an upload of which nothing is left."""
         with self._lock:
             self._given_up.discard(upload_id)
-            self._let_in(upload_id)
+            self._pass_on(upload_id)
 
-    def _let_in(self, upload_id: str) -> None:
+    def _pass_on(self, upload_id: str) -> None:
         self._held.pop(upload_id, None)
         self._released.notify_all()

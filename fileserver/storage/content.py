@@ -5,22 +5,13 @@ import os
 import stat
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from fileserver.storage import pagecache
+from fileserver.storage.base import Entry
 
 # Windows has the moment of creation in this field. Elsewhere the system sets it at every change, and no
 # program can set it back.
 _CTIME_IS_OF_CHANGE = sys.platform != "win32"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    name: str
-    size: int
-    mtime: float
-    etag: str
 
 
 class OpenFile:
@@ -74,11 +65,7 @@ class OpenFile:
         was_in_place, self._was_in_place = self._was_in_place, self._is_at(self.name, now)
         return _rights_and_links(now) == _rights_and_links(seen) and self._was_in_place == was_in_place
 
-    def read_at_once(self, offset: int, size: int) -> bytearray | None:
-        """All ``size`` bytes, or ``None`` if the disk might have to be waited for."""
-        return pagecache.read(self.fd, offset, size)
-
-    def read_at(self, offset: int, size: int) -> bytes:
+    def read(self, offset: int, size: int) -> bytes:
         return read_at(self.fd, offset, size)
 
     def sha256(self, check: Callable[[], None]) -> str:
@@ -86,13 +73,16 @@ class OpenFile:
         return str(self.digest(check).hexdigest())
 
     def digest(self, check: Callable[[], None]) -> Any:
-        """The same, as an object of ``hashlib`` that can be gone on with."""
+        """The same, as an object of ``hashlib`` to which more can be added."""
         digest, offset = hashlib.sha256(), 0
-        while piece := self.read_at(offset, 1 << 20):
+        while piece := self.read(offset, 1 << 20):
             check()
             digest.update(piece)
             offset += len(piece)
         return digest
+
+    def fileno(self) -> int:
+        return self.fd
 
     def close(self) -> None:
         os.close(self.fd)

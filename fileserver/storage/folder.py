@@ -1,35 +1,21 @@
-"""The served folder: the only place where a name from outside becomes an open file.
+"""The served folder as a store: the only place where a name from outside becomes an open file."""
 
-A name is followed part by part with ``dir_fd`` and ``O_NOFOLLOW``, so no symbolic link is ever followed and
-nothing outside the folder can be reached, whatever others rename meanwhile. Where a system has no ``dir_fd``
-(Windows) each part is looked at before it is used.
-"""
-
-import contextlib
 import os
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-from fileserver.names import BadName, check_safe, composed, forms_of, is_safe, shown
-from fileserver.storage import pagecache
-from fileserver.storage.content import Entry, OpenFile, entry_of
+from fileserver.names import shown
+from fileserver.storage.base import Content, Entry
+from fileserver.storage.content import OpenFile, entry_of
 from fileserver.storage.listing import Listing, Wanted
-from fileserver.storage.place import HAS_DIR_FD, READ_FILE, Place, refuse, require_regular, require_state
-from fileserver.storage.root import Root
+from fileserver.storage.paths import Paths
+from fileserver.storage.place import HAS_DIR_FD, READ_FILE, require_regular, require_state
+from fileserver.storage.uploads import KEEP_SECONDS, UploadStore
 from fileserver.wire.verbs import ErrorReply
 
-PARTIALS = ".cfs-partial"  # hidden, as everything that begins with a dot
-_LOOK_SECONDS = 1.0  # that a look at a file is good for, which costs half as much as to open it
-_QUICK = 0.005  # seconds that it may take to open what is in memory
-_SLOW_ONES = 3  # that take longer, one after another, are not by chance
 _ABSENT = frozenset({"not-found", "not-a-file"})
-_MISSED = frozenset({"not-found", "bad-name"})  # after which the other form of a name is tried
-
-T = TypeVar("T")
 
 
 class Storage:
@@ -41,24 +27,12 @@ class Storage:
 
     def __init__(self, root: str | os.PathLike[str], *, use_dir_fd: bool = HAS_DIR_FD) -> None:
         self.root = Path(root).resolve()
-        # Of who replaces or deletes a file: a look at its state and the change are one step.
-        self.changing = threading.Lock()
+        self.paths = Paths(self.root, use_dir_fd)
         self._hashes: dict[str, tuple[str, str]] = {}
-        self._regular: set[str] = set()  # names that were regular files when they were last looked at
-        self._regular_until = 0.0  # monotonic seconds; then they are looked at again
-        self._slow_ones = 0
-        self._is_quick: bool | None = (
-            None  # whether what is in memory can be had at once; None: not known yet
-        )
-        self._root = Root(self.root, use_dir_fd, self._forget_the_disk)
-        self._listing = Listing(self._root)
-
-    def _forget_the_disk(self) -> None:
-        """Another folder is in the place of ours, perhaps on another disk."""
-        self._is_quick, self._regular = None, set()
+        self._listing = Listing(self.paths.root)
 
     def close(self) -> None:
-        self._root.close()
+        self.paths.close()
 
     def __enter__(self) -> "Storage":
         return self
@@ -68,7 +42,7 @@ class Storage:
 
     def require(self) -> None:
         """Raise ``unavailable`` if the folder cannot be read now."""
-        self._root.require()
+        self.paths.require()
 
     def fault(self) -> str:
         """A sentence that says why the folder cannot be read now; empty if it can."""
@@ -80,70 +54,40 @@ class Storage:
 
     # --- reading
 
-    def open(self, name: str, before_blocking: Callable[[], None] = lambda: None) -> OpenFile:
-        """``before_blocking`` is called before anything for which the disk is known to be waited for."""
-        fd = self._open_at_once(name)
-        if fd is not None:
-            return self._opened(fd, name)
-        before_blocking()
-        return self._in_either_form(name, self._open_by_waiting)
+    def open(self, name: str) -> OpenFile:
+        return self.paths.in_either_form(name, self._open)
 
-    def _open_by_waiting(self, name: str) -> OpenFile:
-        with self.at(name) as place:
+    def _open(self, name: str) -> OpenFile:
+        with self.paths.at(name) as place:
             # Looked at before it is opened: opening a device or a FIFO has effects of its own.
             require_regular(place, name)
             fd = os.open(place.path, READ_FILE, dir_fd=place.dir_fd)
-        return self._opened(fd, name)
+        return self.opened(fd, name)
 
-    def _opened(self, fd: int, name: str) -> OpenFile:
+    def opened(self, fd: int, name: str) -> OpenFile:
+        """The file of a descriptor that was opened for ``name``; it is closed if that is no regular file."""
         try:
             file = OpenFile(fd, name, self._is_at)
             if not file.is_regular:
                 raise ErrorReply("not-a-file", f"{shown(name)} is not a regular file.")
-            if self._is_quick is None and self._root.fd is not None:
-                self._learn_from(file)
             return file
         except BaseException:
             os.close(fd)
             raise
 
-    def _open_at_once(self, name: str) -> int | None:
-        """``None`` if the disk might have to be waited for, and for all that is wrong with the name."""
-        if self._root.fd is None or not self._is_quick or not is_safe(name):
-            return None
-        begun = time.monotonic()
-        self._root.refresh(begun)
-        if begun >= self._regular_until:
-            self._regular, self._regular_until = set(), begun + _LOOK_SECONDS
-        if name not in self._regular:
-            if not pagecache.is_regular(self._root.fd, name):
-                return None
-            self._regular.add(name)
-        fd = pagecache.open_file(self._root.fd, name)
-        # A virus scanner may look at each file that is opened; one alone may have waited for a processor.
-        self._slow_ones = self._slow_ones + 1 if time.monotonic() - begun > _QUICK else 0
-        if self._slow_ones >= _SLOW_ONES:
-            self._is_quick = False
-        return fd
-
-    def _learn_from(self, file: OpenFile) -> None:
-        assert self._root.fd is not None
-        if file.device == os.fstat(self._root.fd).st_dev:
-            self._is_quick = pagecache.can_tell(file.fd)
-
     def _is_at(self, name: str, file: os.stat_result) -> bool:
         """Whether ``name`` leads to this very file; also if that cannot be told now."""
         try:
-            with self.at(name) as place:
+            with self.paths.at(name) as place:
                 return os.path.samestat(place.lstat(), file)
         except ErrorReply as error:
             return error.code not in _ABSENT
 
     def stat(self, name: str) -> Entry:
-        return self._in_either_form(name, self._stat)
+        return self.paths.in_either_form(name, self._stat)
 
     def _stat(self, name: str) -> Entry:
-        with self.at(name) as place:
+        with self.paths.at(name) as place:
             return entry_of(name, require_regular(place, name))
 
     def entries(
@@ -156,7 +100,7 @@ class Storage:
         """
         return self._listing.entries(Wanted(prefix, after, unread))
 
-    def sha256_of(self, entry: Entry | OpenFile) -> str | None:
+    def sha256_of(self, entry: Entry | Content) -> str | None:
         """The hash of this state of the file, if it is known."""
         etag, digest = self._hashes.get(entry.name, ("", ""))
         return digest if etag == entry.etag else None
@@ -169,10 +113,10 @@ class Storage:
     def delete(self, name: str, etag: str | None = None) -> str:
         """Remove a file; the name that it had on the disk. With ``etag``, only in that state: else
         ``changed``."""
-        return self._in_either_form(name, partial(self._delete, etag=etag))
+        return self.paths.in_either_form(name, partial(self._delete, etag=etag))
 
     def _delete(self, name: str, etag: str | None) -> str:
-        with self.at(name) as place, self.changing:
+        with self.paths.at(name) as place, self.paths.changing:
             require_regular(place, name)
             require_state(place, name, etag)
             os.unlink(place.path, dir_fd=place.dir_fd)
@@ -185,76 +129,13 @@ class Storage:
         *folders, _ = name.split("/")
         while folders:
             try:
-                with self.folder(folders[:-1]) as above:
+                with self.paths.folder(folders[:-1]) as above:
                     os.rmdir(above.child(folders.pop()), dir_fd=above.dir_fd)
             except (OSError, ErrorReply):
                 return
 
-    # --- from a name to a place
-
-    @contextlib.contextmanager
-    def at(self, name: str, make: bool = False) -> Iterator[Place]:
-        """The place of a safe name; ``OSError`` inside becomes the ``ErrorReply`` that it means."""
-        try:
-            check_safe(name)
-        except BadName as error:
-            raise ErrorReply("bad-name", str(error)) from None
-        *folders, last = name.split("/")
-        generation = self._root.generation
-        try:
-            with self.folder(folders, make) as folder:
-                yield Place(folder.dir_fd, folder.child(last))
-        except FileExistsError:
-            raise
-        except OSError as error:
-            self._root.require_same(generation)  # while the folder is away, nothing in it is missing
-            refuse(error, name)
-
-    def folder(self, parts: list[str], make: bool = False) -> contextlib.AbstractContextManager[Place]:
-        """The folder with these parts, which nobody outside has named. Raises ``OSError``."""
-        return self._root.folder(parts, make)
-
-    @staticmethod
-    def names_in(place: Place) -> list[str]:
-        with place.scan() as found:
-            return [child.name for child in found]
-
-    # --- Unicode's two forms
-
-    def _in_either_form(self, name: str, look: Callable[[str], T]) -> T:
-        """``look`` at the file of exactly that name, else at that of the same name in the other form."""
-        generation = self._root.generation
-        try:
-            return look(name)
-        except ErrorReply as error:
-            if error.code == "unavailable" and self._root.generation != generation:
-                return self._in_either_form(name, look)  # in the folder that has come in the place of ours
-            if error.code not in _MISSED or (real := self.real_name(name)) == name:
-                raise
-        return look(real)
-
-    def real_name(self, name: str) -> str:
-        """``name`` with each part in the form that it has on the disk; as it is from where nothing is found.
-
-        macOS hands out decomposed names and others composed ones, which look the same to people.
-        """
-        if name.isascii():
-            return name
-        if not is_safe(name):
-            name = composed(name)  # which is shorter, and perhaps short enough
-            if not is_safe(name):
-                return name
-        real: list[str] = []
-        for part in name.split("/"):
-            with contextlib.suppress(OSError), self.folder(real) as folder:
-                part = next((form for form in forms_of(part) if _is_there(folder, form)), part)
-            real.append(part)
-        return "/".join(real)
-
-
-def _is_there(folder: Place, name: str) -> bool:
-    try:
-        os.stat(folder.child(name), dir_fd=folder.dir_fd, follow_symlinks=False)
-    except OSError:
-        return False
-    return True
+    def uploads(
+        self, keep_seconds: float = KEEP_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> UploadStore:
+        """The uploads of this folder. Only one of these at a time knows who writes to which."""
+        return UploadStore(self.paths, self.remember_hash, keep_seconds, clock)

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 
 from fileserver.names import composed, free_names, numbered, shown
-from fileserver.storage.folder import Storage
+from fileserver.storage.paths import Paths
 from fileserver.storage.place import Place, not_in_that_state, require_state
 from fileserver.wire.verbs import ErrorReply
 
@@ -14,13 +14,13 @@ _FEW_NUMBERS = 4  # that are tried before the whole folder is read for the first
 _MAX_NUMBERS = 10_000
 
 
-def require_free(storage: Storage, name: str, exists: str, etag: str | None = None) -> None:
+def require_free(paths: Paths, name: str, exists: str, etag: str | None = None) -> None:
     """Refuse at the start of an upload what the rename at its end would refuse.
 
     ``etag``: of the file that is to be replaced, if it must be in that state.
     """
     try:
-        with storage.at(storage.real_name(name)) as place:
+        with paths.at(paths.real_name(name)) as place:
             require_replaceable(place, name, exists)
             require_state(place, name, etag)
     except FileExistsError:
@@ -48,20 +48,20 @@ def require_replaceable(place: Place, name: str, exists: str) -> None:
         raise ErrorReply("not-a-file", f"{shown(name)} is there already and is not a regular file.")
 
 
-def candidates(storage: Storage, name: str, exists: str) -> Iterator[str]:
+def candidates(paths: Paths, name: str, exists: str) -> Iterator[str]:
     """Names to try, one after another: another upload may be quicker to take one."""
     # A file of that name in Unicode's other form is the same to people: it takes the name too.
-    name = storage.real_name(name)
+    name = paths.real_name(name)
     yield name
     if exists != "rename":
         return
     folder, slash, last = name.rpartition("/")
     name = folder + slash + composed(last)
-    yield from (storage.real_name(numbered(name, number)) for number in range(1, _FEW_NUMBERS))
-    yield from free_names(name, _names_in(storage, folder), _MAX_NUMBERS, _FEW_NUMBERS)
+    yield from (paths.real_name(numbered(name, number)) for number in range(1, _FEW_NUMBERS))
+    yield from free_names(name, _names_in(paths, folder), _MAX_NUMBERS, _FEW_NUMBERS)
 
 
-def _names_in(storage: Storage, folder: str) -> set[str]:
-    with contextlib.suppress(OSError), storage.folder(folder.split("/") if folder else []) as place:
-        return set(map(composed, storage.names_in(place)))
-    return set()  # gone meanwhile, which whoever takes a name there is told
+def _names_in(paths: Paths, folder: str) -> set[str]:
+    with contextlib.suppress(OSError), paths.folder(folder.split("/") if folder else []) as place:
+        return set(map(composed, paths.names_in(place)))
+    return set()  # gone meanwhile: the rename into it will say so

@@ -1,8 +1,8 @@
 """The walk through the served folder, in the order of whole names.
 
 What cannot be read is not empty. If it is all that was asked for, that is an error. If it lies below, the
-rest is listed, and whoever asks is told which parts are missing: compared with what was there before, they
-must not be taken for gone.
+rest is listed, and ``unread`` is called with the parts that are missing: they must not be taken for gone by
+a caller that compares with what was there before.
 """
 
 import contextlib
@@ -14,7 +14,8 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 
 from fileserver.names import MAX_NAME_BYTES, is_safe, shown
-from fileserver.storage.content import Entry, entry_of
+from fileserver.storage.base import Entry
+from fileserver.storage.content import entry_of
 from fileserver.storage.place import GONE, SHORTAGES, Place, reason_of, require_regular, unavailable
 from fileserver.storage.root import Root
 from fileserver.wire.verbs import ErrorReply
@@ -29,7 +30,7 @@ _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 class Wanted:
     """Names that begin with ``prefix`` and come behind ``after``.
 
-    ``unread`` is told each part that could not be read: a folder by its key, which ends in ``/``, or a file.
+    ``unread`` is called with each part that could not be read: a folder (its key ends in ``/``) or a file.
     """
 
     prefix: str

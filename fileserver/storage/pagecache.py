@@ -13,6 +13,7 @@ import stat
 import sys
 from typing import Any
 
+_NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 _OPENAT2 = 437  # its number on all common processors; elsewhere there is no call of that number
 _NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH, _CACHED = 0x01, 0x02, 0x04, 0x08, 0x20
 # Nor into another file system, which may be a network's.
@@ -25,7 +26,7 @@ class _How(ctypes.Structure):
 
 def _found_syscall() -> Any:
     """The C library's ``syscall``, if a folder can be opened in this way; else ``None``."""
-    if not sys.platform.startswith("linux") or not hasattr(os, "RWF_NOWAIT"):
+    if not sys.platform.startswith("linux") or _NOWAIT is None:
         return None
     syscall = ctypes.PyDLL(None).syscall
     syscall.argtypes = [
@@ -77,8 +78,10 @@ def _open(dir_fd: int, path: str, how: _How) -> int | None:
 
 def can_tell(fd: int) -> bool:
     """Whether the file system of ``fd``, a file, says what it has in memory: those of networks do not."""
+    if _NOWAIT is None:
+        return False
     try:
-        os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT)
+        os.preadv(fd, [bytearray(1)], 0, _NOWAIT)
     except OSError as error:
         return error.errno != errno.EOPNOTSUPP
     return True
@@ -86,9 +89,11 @@ def can_tell(fd: int) -> bool:
 
 def read(fd: int, offset: int, size: int) -> bytearray | None:
     """``size`` bytes at ``offset``, or ``None`` if not all of them are here."""
+    if _NOWAIT is None:
+        return None
     data = bytearray(size)
     try:
-        count = os.preadv(fd, [data], offset, os.RWF_NOWAIT)
+        count = os.preadv(fd, [data], offset, _NOWAIT)
     except OSError:
         return None
     return data if count == size else None

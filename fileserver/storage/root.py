@@ -12,7 +12,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from fileserver.storage.place import READ_FOLDER, Place, is_reparse_point, unavailable
@@ -28,11 +28,10 @@ class FolderError(Exception):
 
 
 class Root:
-    """``on_replaced`` is called, in any thread, when the folder was opened anew."""
+    """For any thread."""
 
-    def __init__(self, path: Path, use_dir_fd: bool, on_replaced: Callable[[], None]) -> None:
+    def __init__(self, path: Path, use_dir_fd: bool) -> None:
         self.path = path
-        self._on_replaced = on_replaced
         self._lock = threading.Lock()
         self._seen_until = 0.0  # monotonic seconds
         self.generation = 0  # how often it was opened anew
@@ -105,7 +104,6 @@ class Root:
             finally:
                 os.close(fd)
         log.warning("another folder is in the place of the served one; it is served from now on")
-        self._on_replaced()
 
     # --- from parts to a place
 

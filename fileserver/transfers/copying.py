@@ -9,11 +9,10 @@ import mmap
 import time
 
 from fileserver.events import Outcome
-from fileserver.net.connection import Connection
+from fileserver.net.connection import PIECE, Connection
 from fileserver.net.stall import PeerGone, Stalled, StallGuard
 from fileserver.pacing import Schedule
-from fileserver.storage.content import OpenFile
-from fileserver.storage.uploads import UploadWriter
+from fileserver.storage.base import Content, Writer
 from fileserver.transfers.transfer import Stopped, Transfer
 from fileserver.wire.verbs import ErrorReply
 
@@ -28,7 +27,7 @@ class FileChanged(Exception):
 
 
 def send(
-    connection: Connection, file: OpenFile, transfer: Transfer, header: bytes, trailer: bytes | None = None
+    connection: Connection, file: Content, transfer: Transfer, header: bytes, trailer: bytes | None = None
 ) -> None:
     """Send ``header``, the promised bytes and their ``trailer``; return when the peer's system has them all.
 
@@ -40,14 +39,13 @@ def send(
     guard = StallGuard(connection.stall_seconds)
     stop = transfer.facts.offset + transfer.facts.length
     held = min(1, transfer.facts.length) if trailer is None else 0
-    trailer = _read(file, stop - held, held) if trailer is None else trailer
+    trailer = bytes(_read(file, stop - held, held)) if trailer is None else trailer
     if transfer.control.pace is None and transfer.facts.length <= SMALL:
-        content = _read_small(connection, file, transfer.facts.offset, transfer.facts.length - held)
+        content = _read(file, transfer.facts.offset, transfer.facts.length - held)
         changed = file.has_changed()
         connection.send(header + content + (b"" if changed else trailer), guard, transfer.control.check)
         transfer.advance(len(content))
     else:
-        connection.expect_to_block()
         connection.send(header, guard, transfer.control.check)
         _send_content(connection, file, transfer, guard, stop - held)
         changed = file.has_changed()
@@ -59,18 +57,10 @@ def send(
     connection.wait_acknowledged(guard, transfer.control.check)
 
 
-def _read_small(connection: Connection, file: OpenFile, offset: int, size: int) -> bytes | bytearray:
-    data = file.read_at_once(offset, size)
-    if data is not None:
-        return data
-    connection.expect_to_block()
-    return _read(file, offset, size)
-
-
-def _read(file: OpenFile, offset: int, size: int) -> bytes:
-    data = file.read_at(offset, size)
+def _read(file: Content, offset: int, size: int) -> bytes | bytearray:
+    data = file.read(offset, size)
     while len(data) < size:
-        more = file.read_at(offset + len(data), size - len(data))
+        more = file.read(offset + len(data), size - len(data))
         if not more:
             raise FileChanged
         data += more
@@ -78,7 +68,7 @@ def _read(file: OpenFile, offset: int, size: int) -> bytes:
 
 
 def _send_content(
-    connection: Connection, file: OpenFile, transfer: Transfer, guard: StallGuard, stop: int
+    connection: Connection, file: Content, transfer: Transfer, guard: StallGuard, stop: int
 ) -> None:
     """All bytes up to ``stop``, at whatever pace the transfer has meanwhile."""
     offset = transfer.facts.offset
@@ -92,13 +82,18 @@ def _send_content(
 
 
 def _send_unpaced(
-    connection: Connection, file: OpenFile, transfer: Transfer, guard: StallGuard, span: tuple[int, int]
+    connection: Connection, file: Content, transfer: Transfer, guard: StallGuard, span: tuple[int, int]
 ) -> int:
     """Send as fast as the peer takes it, until the end or until there is a pace; the offset it came to."""
-    offset, stop = span
+    (offset, stop), fd = span, file.fileno()
     while offset < stop and transfer.control.pace is None:
-        count = min(WINDOW, stop - offset)
-        sent = connection.send_file(file.fd, offset, count, guard, transfer.control.check)
+        if fd is None:
+            piece = _read(file, offset, min(PIECE, stop - offset))
+            connection.send(memoryview(piece), guard, transfer.control.check)
+            sent = len(piece)
+        else:
+            count = min(WINDOW, stop - offset)
+            sent = connection.send_file(fd, offset, count, guard, transfer.control.check)
         if not sent:
             raise FileChanged
         offset += sent
@@ -108,11 +103,12 @@ def _send_unpaced(
 
 
 def _send_paced(
-    connection: Connection, file: OpenFile, transfer: Transfer, guard: StallGuard, span: tuple[int, int]
+    connection: Connection, file: Content, transfer: Transfer, guard: StallGuard, span: tuple[int, int]
 ) -> int:
     """Send a chunk at each due time, until the end or until the pace is another; the offset it came to."""
     pace = transfer.control.pace
     assert pace is not None
+    connection.expect_to_block()  # it sleeps between two chunks
     schedule = Schedule(pace, time.monotonic)
     (offset, stop), ahead = span, memoryview(b"")
     while offset < stop and transfer.control.pace is pace:
@@ -130,7 +126,7 @@ def _send_paced(
     return offset
 
 
-def receive(connection: Connection, upload: UploadWriter, transfer: Transfer, length: int) -> None:
+def receive(connection: Connection, upload: Writer, transfer: Transfer, length: int) -> None:
     """Write the next ``length`` bytes to ``upload``.
 
     Raises ``ErrorReply`` when the disk refuses, ``Displaced`` when somebody else goes on with the upload,

@@ -64,6 +64,9 @@ class Workers(ABC):
     def __init__(self, accept: Accept) -> None:
         self.accept = accept
 
+    def before_blocking(self) -> None:  # noqa: B027
+        """Called by a client's thread that may wait for the disk. The plain models need none of it."""
+
     @abstractmethod
     def run(self) -> None:
         """Serve clients until none will come any more; some may still be served then."""

@@ -31,7 +31,8 @@ from fileserver.rights import Principal
 from fileserver.server import FileServer
 from fileserver.storage import folder as storage_module
 from fileserver.storage import pagecache
-from fileserver.storage.folder import PARTIALS, Storage
+from fileserver.storage.folder import Storage
+from fileserver.storage.partial_files import PARTIALS
 from fileserver.workers.leader_followers import SPARE
 from tests.servers import (
     ALL,

@@ -24,7 +24,7 @@ from files_app.models import File, ServerRun, Transfer
 from files_app.models.transfers import Record
 from fileserver import events
 from fileserver.context import Limits
-from fileserver.storage.uploads import UploadWriter
+from fileserver.storage.writer import UploadWriter
 from fileserver.wire.verbs import ErrorReply
 from tests.files_app.conftest import Served, locked_database, serving, settle
 from tests.servers import numbered_bytes, sha256, wait_until

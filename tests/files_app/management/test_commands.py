@@ -33,7 +33,7 @@ from fileserver.events import TransferStarted
 from fileserver.pacing import SLOW_MOTION, Pace
 from fileserver.server import FileServer
 from fileserver.storage import root as root_module
-from fileserver.storage.folder import PARTIALS
+from fileserver.storage.partial_files import PARTIALS
 from fileserver.wire.verbs import BadReply, Fields
 from fileserver.workers import MODELS
 from fileserver.workers.base import Workers

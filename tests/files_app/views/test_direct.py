@@ -15,7 +15,7 @@ from fileserver.events import ClientConnected, TransferStarted
 from fileserver.names import is_safe
 from fileserver.pacing import SLOW_MOTION
 from fileserver.rights import Ticket
-from fileserver.sessions.http import content_disposition
+from fileserver.wire.http import content_disposition
 from tests.files_app.conftest import Served, serving
 from tests.files_app.site import Answer, fetch
 from tests.files_app.test_naughty_names import NAMES

@@ -22,7 +22,7 @@ from files_app.views import pages as views
 from fileserver.context import Limits
 from fileserver.events import TransferFinished, TransferStarted
 from fileserver.storage.folder import Storage
-from fileserver.storage.uploads import UploadWriter
+from fileserver.storage.writer import UploadWriter
 from fileserver.wire import verbs as protocol
 from fileserver.wire.verbs import ErrorReply
 from tests.files_app.conftest import Served, serving

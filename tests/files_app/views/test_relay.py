@@ -31,6 +31,10 @@ def test_each_refusal_has_a_status_of_its_own() -> None:
     assert all(400 <= status < 600 for status in HTTP_STATUS.values())
 
 
+def test_a_mistake_of_the_file_server_is_that_of_a_gateway() -> None:
+    assert {HTTP_STATUS["internal"], HTTP_STATUS["unknown-verb"]} == {502}
+
+
 @pytest.mark.parametrize(
     ("host", "port", "address"), [("127.0.0.1", 9999, "127.0.0.1:9999"), ("::1", 9999, "[::1]:9999")]
 )

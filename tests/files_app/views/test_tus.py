@@ -784,7 +784,7 @@ class TestRows:
             raise ErrorReply("no-space", "The disk is full.")
 
         url = create("a.bin", 100)
-        monkeypatch.setattr("fileserver.storage.uploads.UploadWriter.write", refuse)
+        monkeypatch.setattr("fileserver.storage.writer.UploadWriter.write", refuse)
         assert patch(url, 0, b"x").status == 507
         assert finished(served).error == "no-space"
         assert look(url).status == 404

@@ -20,17 +20,9 @@ from fileserver.net.connection import Connection
 from fileserver.pacing import Pace
 from fileserver.rights import Access, Principal, Ticket
 from fileserver.sessions import http as module
-from fileserver.sessions.http import (
-    MAX_HEAD_BYTES,
-    MAX_HEADER_LINES,
-    STATUSES,
-    Refused,
-    Request,
-    content_disposition,
-    is_direct,
-    parse_head,
-)
 from fileserver.transfers.copying import SMALL
+from fileserver.wire.http import MAX_HEAD_BYTES, MAX_HEADER_LINES, Request, is_direct, parse_head
+from tests.fileserver.wire.heads import REFUSED
 from tests.servers import ALL, Peer, Running, accounts, numbered_bytes, run_server, wait_until
 
 BIG = 20_000_000
@@ -102,163 +94,6 @@ def get(peer: Peer, target: str, method: str = "GET", **headers: str) -> Answer:
 
 def is_closed(peer: Peer) -> bool:
     return peer.rest() == b""
-
-
-# --- heads: bytes to values
-
-
-def test_a_request_becomes_its_values() -> None:
-    lines = [b"GET /get/a.b:c-d_e/week%203/%C3%BC HTTP/1.1", b"Host:x", b"RANGE: \t bytes=0-1 \t", b"Empty:"]
-    request = parse_head(lines)
-    assert (request.method, request.ticket, request.name) == ("GET", "a.b:c-d_e", "week 3/ü")
-    assert request.headers == {"host": "x", "range": "bytes=0-1", "empty": ""}
-    assert not request.closes
-
-
-@pytest.mark.parametrize(
-    ("path", "name"),
-    [
-        (b"", ""),
-        (b"a", "a"),
-        (b"a%20b", "a b"),
-        (b"a+b", "a+b"),
-        (b"a%2fb", "a/b"),
-        (b"%252e", "%2e"),  # decoded once
-        (b"%zz%", "%zz%"),
-        (b"a?b#c", "a?b#c"),  # nothing here has a query: it is a name, and no ticket is for it
-        (b"//a", "//a"),
-        (b"../a", "../a"),
-        (b"%2e%2e/a", "../a"),
-        (b"%00", "\0"),
-        (b"%F0%9F%8E%89", "🎉"),
-    ],
-)
-def test_a_name_is_decoded_once_and_left_as_it_is(path: bytes, name: str) -> None:
-    assert parse_head([b"GET /get/t/%b HTTP/1.0" % path]).name == name
-
-
-@pytest.mark.parametrize(
-    ("version", "connection", "closes"),
-    [
-        (b"1.1", None, False),
-        (b"1.1", b"keep-alive", False),
-        (b"1.1", b"close", True),
-        (b"1.1", b"Keep-Alive , CLOSE", True),
-        (b"1.1", b"closed", False),
-        (b"1.0", None, True),
-        (b"1.0", b"keep-alive", True),
-    ],
-)
-def test_a_connection_stays_unless_one_side_ends_it(
-    version: bytes, connection: bytes | None, closes: bool
-) -> None:
-    lines = [b"GET /get/t/a HTTP/" + version, b"Host: x"]
-    lines += [] if connection is None else [b"Connection: " + connection]
-    assert parse_head(lines).closes is closes
-
-
-LINE = b"GET /get/t/a HTTP/1.1"
-REFUSED = [
-    # the request line
-    ([], 400),
-    ([b"GET  /get/t/a HTTP/1.1", b"Host: x"], 400),
-    ([b"GET /get/t/a  HTTP/1.1", b"Host: x"], 400),
-    ([b" GET /get/t/a HTTP/1.1", b"Host: x"], 400),
-    ([b"GET /get/t/a b HTTP/1.1", b"Host: x"], 400),
-    ([b"GET /get/t/\xc3\xbc HTTP/1.1", b"Host: x"], 400),
-    ([b"GET /get/t/a\t HTTP/1.1", b"Host: x"], 400),
-    ([b"GET /get/t/a\rHTTP/1.1", b"Host: x"], 400),
-    ([b"GET /get/t/a HTTP/1.1\r", b"Host: x"], 400),
-    ([b"GET /get/t HTTP/1.1", b"Host: x"], 400),
-    ([b"GET /get/ HTTP/1.1", b"Host: x"], 400),
-    ([b"GET /get//a HTTP/1.1", b"Host: x"], 400),
-    ([b"GET //get/t/a HTTP/1.1", b"Host: x"], 400),
-    ([b"GET /x/../get/t/a HTTP/1.1", b"Host: x"], 400),
-    ([b"GET /GET/t/a HTTP/1.1", b"Host: x"], 400),
-    ([b"GET http://localhost:9999/get/t/a HTTP/1.1", b"Host: x"], 400),
-    ([b"GET * HTTP/1.1", b"Host: x"], 400),
-    ([b"GET /get/t/a HTTP/2.0", b"Host: x"], 400),
-    ([b"GET /get/t/a HTTP/1.10", b"Host: x"], 400),
-    ([b"GET /get/t/a", b"Host: x"], 400),
-    ([b"GET /get/t/%ff HTTP/1.1", b"Host: x"], 400),
-    ([b"GET /get/t/%c3 HTTP/1.1", b"Host: x"], 400),
-    ([b"PING", b"Host: x"], 400),
-    # methods
-    ([b"POST /get/t/a HTTP/1.1", b"Host: x"], 405),
-    ([b"PUT /get/t/a HTTP/1.1", b"Host: x"], 405),
-    ([b"DELETE /get/t/a HTTP/1.1", b"Host: x"], 405),
-    ([b"OPTIONS /get/t/a HTTP/1.1", b"Host: x"], 405),
-    ([b"get /get/t/a HTTP/1.1", b"Host: x"], 405),
-    # headers
-    ([LINE], 400),
-    ([LINE, b"Host: x", b"Host: x"], 400),
-    ([LINE, b"Host: x", b"hOsT: y"], 400),
-    ([LINE, b"Host: x", b"Content-Length: 0"], 400),
-    ([LINE, b"Host: x", b"content-length: 10"], 400),
-    ([LINE, b"Host: x", b"Transfer-Encoding: chunked"], 400),
-    ([LINE, b"Host: x", b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"], 400),
-    ([LINE, b"Host: x", b"Transfer-Encoding : chunked"], 400),
-    ([LINE, b"Host: x", b" folded"], 400),
-    ([LINE, b"Host: x", b"\tContent-Length: 5"], 400),
-    ([LINE, b" Host: x"], 400),
-    ([LINE, b"Host: x", b"no colon"], 400),
-    ([LINE, b"Host: x", b": no name"], 400),
-    ([LINE, b"Host: x", b"na me: y"], 400),
-    ([LINE, b"Host: x", b"n\xc3\xa4me: y"], 400),
-    ([LINE, b"Host: x", b"A: b\rContent-Length: 5"], 400),
-    ([LINE, b"Host: x", b"A: b\r"], 400),
-    ([LINE, b"Host: x", b"A: \x00"], 400),
-    ([LINE, b"Host: x", b"A: \x7f"], 400),
-    ([LINE, b"Host: x", b"A:" + b" " * 8000 + b"\x01"], 400),
-]
-
-
-@pytest.mark.parametrize(("lines", "status"), REFUSED)
-def test_whatever_is_not_exactly_a_download_is_refused(lines: list[bytes], status: int) -> None:
-    with pytest.raises(Refused) as refusal:
-        parse_head(lines)
-    assert refusal.value.status == status
-    assert str(refusal.value).endswith(".")
-
-
-@pytest.mark.parametrize(
-    ("line", "is_it"),
-    [
-        (b"GET /get/t/a HTTP/1.1", True),
-        (b"POST /get/t/a HTTP/1.1", True),  # refused, but in HTTP
-        (b"GET /get/ HTTP/1.1", True),
-        (b"GET /get HTTP/1.1", False),
-        (b"GET / HTTP/1.1", False),
-        (b"GET //get/t/a HTTP/1.1", False),
-        (b"GET http://localhost/get/t/a HTTP/1.1", False),
-        (b"GET  /get/t/a HTTP/1.1", False),
-        (b"\x16\x03\x01 /get/", False),
-        (b"", False),
-    ],
-)
-def test_a_request_for_a_download_is_known_by_its_path(line: bytes, is_it: bool) -> None:
-    assert is_direct(line) is is_it
-
-
-@pytest.mark.parametrize(
-    ("name", "disposition"),
-    [
-        ("plain.txt", 'attachment; filename="plain.txt"'),
-        ("week 3/two words.txt", 'attachment; filename="two words.txt"'),
-        ('say "hi".txt', r'attachment; filename="say \"hi\".txt"'),
-        ("back\\slash", r'attachment; filename="back\\slash"'),
-        ("Übung.txt", "attachment; filename*=utf-8''%C3%9Cbung.txt"),
-        ("🎉.txt", "attachment; filename*=utf-8''%F0%9F%8E%89.txt"),
-        ("a;b,c=d.txt", 'attachment; filename="a;b,c=d.txt"'),
-        ("100%.txt", 'attachment; filename="100%.txt"'),
-        ("100%4.txt", 'attachment; filename="100%4.txt"'),
-        ("100%41.txt", "attachment; filename=\"100%41.txt\"; filename*=utf-8''100%2541.txt"),
-        ("%e2%82%ac/%2e", "attachment; filename=\"%2e\"; filename*=utf-8''%252e"),
-        ("a\r\nb", "attachment; filename*=utf-8''a%0D%0Ab"),
-    ],
-)
-def test_a_file_is_kept_under_the_last_part_of_its_name(name: str, disposition: str) -> None:
-    assert content_disposition(name) == disposition
 
 
 # --- what is sent
@@ -447,11 +282,6 @@ def test_what_is_no_file_is_not_found(peer: Peer, tmp_path: Path, name: str) -> 
     assert f"'{name}'" in answer.sentence
     assert answer.headers["cache-control"] == "no-store"
     assert is_closed(peer)
-
-
-def test_each_code_that_a_download_can_be_refused_with_has_its_status() -> None:
-    codes = {"bad-name", "bad-request", "denied", "not-found", "not-a-file", "timeout", "too-long"}
-    assert set(STATUSES) == codes | {"shutting-down", "unavailable"}
 
 
 # --- pace, cancel, cut

@@ -12,7 +12,7 @@ import pytest
 from fileserver.events import TransferFinished, TransferStarted
 from fileserver.storage import claims as claims_module
 from fileserver.storage.folder import OpenFile
-from fileserver.storage.uploads import UploadWriter
+from fileserver.storage.writer import UploadWriter
 from tests.servers import Peer, Running, numbered_bytes, request, run_server, sha256, wait_until
 
 DATA = numbered_bytes(3_000_000)
@@ -252,15 +252,15 @@ def test_a_line_that_reads_what_it_has_again_after_a_restart_is_taken_over_too(
         wait_until(lambda: running.server._uploads.state(upload).offset == 2_500_000)
     reading, seen = threading.Event(), threading.Event()
     with run_server(tmp_path) as running, running.peer() as first, running.peer() as second:
-        read_at = OpenFile.read_at
+        read = OpenFile.read
 
         def slowly(file: OpenFile, offset: int, size: int) -> bytes:
             if not reading.is_set():
                 reading.set()
                 assert seen.wait(10)
-            return read_at(file, offset, size)
+            return read(file, offset, size)
 
-        monkeypatch.setattr(OpenFile, "read_at", slowly)
+        monkeypatch.setattr(OpenFile, "read", slowly)
         first.send(request("PUT", name="a", size=len(DATA), upload=upload, offset=2_500_000))
         assert reading.wait(5)
         second.send(request("PUT", name="a", size=len(DATA), upload=upload, offset=2_500_000))

@@ -17,8 +17,8 @@ from fileserver import server as server_module
 from fileserver.context import Limits
 from fileserver.events import FilePublished, TransferFinished, TransferStarted
 from fileserver.rights import Principal
-from fileserver.storage.folder import PARTIALS
-from fileserver.storage.uploads import UploadWriter
+from fileserver.storage.partial_files import PARTIALS
+from fileserver.storage.writer import UploadWriter
 from fileserver.transfers import watch as watch_module
 from fileserver.transfers.registry import Registry
 from fileserver.transfers.transfer import Control

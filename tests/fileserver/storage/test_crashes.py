@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from fileserver.storage.folder import PARTIALS, Storage
-from fileserver.storage.uploads import UploadStore
+from fileserver.storage.base import UploadRequest
+from fileserver.storage.folder import Storage
+from fileserver.storage.partial_files import PARTIALS
 from fileserver.wire.verbs import ErrorReply
 from tests.crashing import Crasher, crasher
 from tests.servers import Peer, Running, numbered_bytes, request, run_server, sha256
@@ -75,8 +76,8 @@ def test_a_crash_while_an_upload_is_given_up_never_makes_it_a_success(
 ) -> None:
     with Storage(tmp_path) as storage:
         for step in itertools.count(1):
-            store = UploadStore(storage)
-            upload = store.begin("a", 3, "fail", None)
+            store = storage.uploads()
+            upload = store.begin(UploadRequest("a", 3))
             upload.write(memoryview(b"abc"))
             upload.close()
             with killer.server(tmp_path, step, after) as port, Peer(("127.0.0.1", port)) as peer:
@@ -157,4 +158,4 @@ def go_on(peer: Peer, upload: str, name: str, wanted: dict[str, bytes]) -> None:
 
 def sweep_all(running: Running) -> None:
     with Storage(running.storage.root) as storage:
-        UploadStore(storage, keep_seconds=-60).sweep()
+        storage.uploads(keep_seconds=-60).sweep()

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 
 from fileserver.storage import folder as storage_module
 from fileserver.storage import pagecache
-from fileserver.storage.content import OpenFile
-from fileserver.storage.folder import PARTIALS, Storage
+from fileserver.storage.base import UploadRequest
+from fileserver.storage.cached import CachedOpener
+from fileserver.storage.folder import Storage
+from fileserver.storage.partial_files import PARTIALS
 from fileserver.storage.place import HAS_DIR_FD
 from fileserver.storage.root import FolderError
-from fileserver.storage.uploads import UploadStore
 from fileserver.wire.verbs import ErrorReply
 from tests.servers import sha256
 
@@ -32,26 +33,37 @@ needs_fifo = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here
 
 
 @pytest.fixture(params=["at once", "dir_fd", "paths"])
-def storage(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Storage]:
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
     if request.param != "paths" and not HAS_DIR_FD:
         pytest.skip("this system has no dir_fd")
     if request.param == "at once" and pagecache._syscall is None:
         pytest.skip("this system does not say what it has in memory")
-    if request.param == "dir_fd":
-        monkeypatch.setattr(pagecache, "_syscall", None)
     served = tmp_path / "served"
     served.mkdir()
     (tmp_path / "secret.txt").write_text("outside")
-    with Storage(served, use_dir_fd=request.param != "paths") as storage:
-        storage._is_quick = request.param == "at once"
-        yield storage
+    if request.param == "at once":
+        with Storage(served) as behind, CachedStorage(served, behind) as storage:
+            yield storage
+    else:
+        with Storage(served, use_dir_fd=request.param != "paths") as storage:
+            yield storage
+
+
+class CachedStorage(Storage):
+    """One whose files are opened as servers do it, on a disk that has proved to tell what is in memory."""
+
+    def __init__(self, root: Path, behind: Storage) -> None:
+        super().__init__(root)
+        self._opener = CachedOpener(behind, lambda: None)
+        self._opener._is_quick = True
+
+    def open(self, name: str) -> Any:
+        return self._opener.open(name)
 
 
 def put(storage: Storage, name: str, data: bytes = b"new", exists: str = "fail") -> str:
-    uploads = UploadStore(storage)
-    upload = uploads.begin(name, len(data), exists, None)
+    uploads = storage.uploads()
+    upload = uploads.begin(UploadRequest(name, len(data), exists))
     try:
         upload.write(memoryview(data))
         return upload.publish(exists).name
@@ -62,7 +74,7 @@ def put(storage: Storage, name: str, data: bytes = b"new", exists: str = "fail")
 
 def content(storage: Storage, name: str) -> bytes:
     with storage.open(name) as file:
-        return file.read_at(0, file.size)
+        return file.read(0, file.size)
 
 
 def names(storage: Storage, prefix: str = "", after: str = "") -> list[str]:
@@ -87,7 +99,7 @@ def test_a_file_is_opened_with_its_size_time_and_etag(storage: Storage) -> None:
     os.utime(path, (1000, 1763800000.5))
     with storage.open("week 3/slides.pdf") as file:
         assert (file.name, file.size, file.mtime) == ("week 3/slides.pdf", 5, 1763800000.5)
-        assert file.read_at(1, 3) == b"234"
+        assert file.read(1, 3) == b"234"
         entry = storage.stat("week 3/slides.pdf")
         assert (entry.name, entry.size, entry.mtime, entry.etag) == (
             file.name,
@@ -128,79 +140,6 @@ def test_a_folder_is_not_a_file(storage: Storage) -> None:
     assert (storage.root / "folder").is_dir()
 
 
-@pytest.mark.skipif(pagecache._syscall is None, reason="this system does not tell what it has in memory")
-class TestAtOnce:
-    """What is in memory is had at once, where the disk has proved to be one that can tell."""
-
-    @pytest.fixture
-    def storage(self, tmp_path: Path) -> Iterator[Storage]:
-        (tmp_path / "a").write_bytes(b"1")
-        with Storage(tmp_path) as storage:
-            yield storage
-
-    def waits(self, storage: Storage, name: str = "a") -> bool:
-        waits: list[int] = []
-        with storage.open(name, lambda: waits.append(1)):
-            return bool(waits)
-
-    def test_the_first_file_shows_that_the_others_need_not_be_waited_for(self, storage: Storage) -> None:
-        assert [self.waits(storage) for _ in range(3)] == [True, False, False]
-
-    def test_a_file_on_another_disk_shows_nothing(
-        self, storage: Storage, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(OpenFile, "device", -1)
-        assert [self.waits(storage) for _ in range(3)] == [True, True, True]
-
-    def test_a_disk_that_cannot_tell_is_always_waited_for(
-        self, storage: Storage, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(pagecache, "can_tell", lambda fd: False)
-        assert [self.waits(storage) for _ in range(3)] == [True, True, True]
-
-    def test_where_something_looks_at_each_file_first_it_is_waited_for_from_then_on(
-        self, storage: Storage, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        assert [self.waits(storage) for _ in range(2)] == [True, False]
-        monkeypatch.setattr(storage_module, "_QUICK", -1.0)
-        assert [self.waits(storage) for _ in range(5)] == [False, False, False, True, True]
-
-    def test_one_that_takes_longer_now_and_then_changes_nothing(
-        self, storage: Storage, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        assert self.waits(storage)
-        for limit in [-1.0, -1.0, 60.0] * 3:
-            monkeypatch.setattr(storage_module, "_QUICK", limit)
-            assert not self.waits(storage)
-
-    def test_a_look_is_good_for_a_while(self, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-        looks: list[str] = []
-        look = pagecache.is_regular
-        monkeypatch.setattr(pagecache, "is_regular", lambda fd, name: looks.append(name) or look(fd, name))
-        (storage.root / "b").write_bytes(b"2")
-        monkeypatch.setattr(storage_module, "_LOOK_SECONDS", 60.0)
-        for name in "aababb":
-            storage.open(name).close()
-        assert looks == ["a", "b"]  # the first of all is opened by waiting for it
-        storage._regular_until = 0.0
-        monkeypatch.setattr(storage_module, "_LOOK_SECONDS", 0.0)
-        for name in "aab":
-            storage.open(name).close()
-        assert looks == ["a", "b", "a", "a", "b"]
-
-    @needs_fifo
-    def test_a_fifo_in_the_place_of_what_was_a_file_a_moment_ago_holds_nobody_up(
-        self, storage: Storage, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(storage_module, "_LOOK_SECONDS", 60.0)
-        assert [self.waits(storage) for _ in range(2)] == [True, False]
-        (storage.root / "a").unlink()
-        os.mkfifo(storage.root / "a")
-        before = len(os.listdir("/proc/self/fd"))
-        assert code_of(lambda: storage.open("a")) == "not-a-file"
-        assert len(os.listdir("/proc/self/fd")) == before
-
-
 BAD_NAMES = [
     "",
     "../secret.txt",
@@ -229,7 +168,7 @@ def test_an_unsafe_name_reaches_nothing(storage: Storage, name: str) -> None:
     (storage.root / "a" / ".b").write_text("hidden")
     for method in (storage.open, storage.stat, storage.delete):
         assert code_of(lambda: method(name)) == "bad-name"  # noqa: B023
-    assert code_of(lambda: UploadStore(storage).begin(name, 1, "replace", None)) == "bad-name"
+    assert code_of(lambda: storage.uploads().begin(UploadRequest(name, 1, "replace"))) == "bad-name"
     assert (storage.root / ".hidden").exists()
     assert (storage.root / "a" / ".b").exists()
     assert (storage.root.parent / "secret.txt").read_text() == "outside"
@@ -251,7 +190,7 @@ def test_a_link_as_the_last_part_is_not_a_file(storage: Storage) -> None:
         (storage.root / name).symlink_to(target)
         for method in (storage.open, storage.stat, storage.delete):
             assert code_of(lambda: method(name)) == "not-a-file"  # noqa: B023
-        assert code_of(lambda: UploadStore(storage).begin(name, 1, "replace", None)) == "not-a-file"  # noqa: B023
+        assert code_of(lambda: storage.uploads().begin(UploadRequest(name, 1, "replace"))) == "not-a-file"  # noqa: B023
         assert (storage.root / name).is_symlink()
     assert names(storage) == ["inside.txt"]
 
@@ -266,7 +205,8 @@ def test_a_link_on_the_way_leads_nowhere(storage: Storage) -> None:
         for method in (storage.open, storage.stat, storage.delete):
             assert code_of(lambda: method(name)) == "not-found"  # noqa: B023
     for exists in ("fail", "replace", "rename"):
-        assert code_of(lambda: UploadStore(storage).begin("up/new.txt", 1, exists, None)) == "not-a-file"  # noqa: B023
+        upload = UploadRequest("up/new.txt", 1, exists)
+        assert code_of(lambda: storage.uploads().begin(upload)) == "not-a-file"  # noqa: B023
     assert names(storage) == ["real/a.txt"]
     assert sorted(os.listdir(storage.root.parent)) == ["secret.txt", "served"]
 
@@ -314,9 +254,9 @@ def test_an_open_file_is_read_as_it_was_when_replaced_or_deleted(storage: Storag
     put(storage, "a", b"old")
     with storage.open("a") as file:
         put(storage, "a", b"newer", "replace")
-        assert file.read_at(0, 10) == b"old"
+        assert file.read(0, 10) == b"old"
         storage.delete("a")
-        assert file.read_at(0, 10) == b"old"
+        assert file.read(0, 10) == b"old"
         assert not file.has_changed()
 
 
@@ -340,7 +280,7 @@ def test_a_file_is_read_without_pread_too(storage: Storage, monkeypatch: pytest.
     monkeypatch.delattr(os, "pread", raising=False)
     put(storage, "a", b"0123456789")
     with storage.open("a") as file:
-        assert [file.read_at(7, 2), file.read_at(0, 2), file.read_at(9, 5)] == [b"78", b"01", b"9"]
+        assert [file.read(7, 2), file.read(0, 2), file.read(9, 5)] == [b"78", b"01", b"9"]
 
 
 def test_a_hash_is_of_the_whole_file_and_can_be_given_up(storage: Storage) -> None:
@@ -413,7 +353,7 @@ def test_entries_are_those_of_a_plain_sort_and_filter(
         except OSError:  # a folder has that name, or a file that of a folder
             continue
         made.append(name)
-    with Storage(storage.root, use_dir_fd=storage._root.fd is not None) as again:
+    with Storage(storage.root, use_dir_fd=storage.paths.root.fd is not None) as again:
         key = after.encode("utf-8", "surrogatepass")
         wanted = sorted((n for n in made if n.startswith(prefix) and n.encode() > key), key=str.encode)
         assert names(again, prefix, after) == wanted
@@ -562,7 +502,7 @@ def test_a_name_is_found_in_whichever_form_and_answers_with_that_of_the_disk(
     lay(storage, kept)
     assert names(storage) == [kept]
     with storage.open(asked) as file:
-        assert (file.name, file.read_at(0, 10)) == (kept, b"by hand")
+        assert (file.name, file.read(0, 10)) == (kept, b"by hand")
     entry = storage.stat(asked)
     storage.remember_hash(kept, entry.etag, "f" * 64)
     assert (entry.name, storage.sha256_of(storage.stat(asked))) == (kept, "f" * 64)

@@ -129,14 +129,14 @@ def test_a_folder_is_opened_anew_under_the_same_number_and_nothing_stays_open(tm
         pytest.skip("this system has no dir_fd")
     fill(tmp_path / "served")
     with Storage(tmp_path / "served") as storage:
-        number = storage._root.fd
+        number = storage.paths.root.fd
         assert number is not None
         before = len(os.listdir("/dev/fd"))
         for turn in range(3):
             (tmp_path / "served").rename(tmp_path / f"before {turn}")
             fill(tmp_path / "served")
             assert storage.fault() == ""
-            assert storage._root.fd == number
+            assert storage.paths.root.fd == number
             assert os.path.samestat(os.fstat(number), (tmp_path / "served").stat())
             assert not os.get_inheritable(number)
         assert len(os.listdir("/dev/fd")) == before
@@ -153,7 +153,7 @@ def test_many_threads_see_either_folder_and_nothing_else(tmp_path: Path) -> None
             while not stop.is_set():
                 try:
                     with storage.open("week/a") as file:
-                        assert file.read_at(0, 9) == b"week"
+                        assert file.read(0, 9) == b"week"
                     assert [entry.name for entry in storage.entries()] == ["week/a"]
                 except ErrorReply as error:
                     if error.code != "unavailable":

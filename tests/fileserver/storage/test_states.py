@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fileserver.storage import syscalls as disk
-from fileserver.storage.folder import PARTIALS
+from fileserver.storage.partial_files import PARTIALS
 from tests.servers import Peer, Running, request, run_server, wait_until
 
 

@@ -20,10 +20,15 @@ from hypothesis import strategies as st
 
 from fileserver.storage import syscalls as disk
 from fileserver.storage import uploads as module
+from fileserver.storage import writer as writer_module
 from fileserver.storage.ages import GRACE_SECONDS
-from fileserver.storage.folder import PARTIALS, Storage
+from fileserver.storage.base import UploadRequest, UploadStatus
+from fileserver.storage.folder import Storage
+from fileserver.storage.partial_files import PARTIALS
+from fileserver.storage.paths import Paths
 from fileserver.storage.place import HAS_DIR_FD
-from fileserver.storage.uploads import UploadStatus, UploadStore, UploadWriter
+from fileserver.storage.uploads import UploadStore
+from fileserver.storage.writer import UploadWriter
 from fileserver.wire.verbs import ErrorReply
 from tests.servers import numbered_bytes, sha256
 
@@ -61,12 +66,12 @@ def clock() -> Clock:
 
 @pytest.fixture
 def store(storage: Storage, clock: Clock) -> UploadStore:
-    return UploadStore(storage, clock=clock)
+    return storage.uploads(clock=clock)
 
 
 def later(storage: Storage, clock: Clock) -> UploadStore:
     """As after a start, an hour ago: what was there then may be removed if it looks old."""
-    store = UploadStore(storage, clock=clock)
+    store = storage.uploads(clock=clock)
     assert store.sweep() == 0
     clock.now += GRACE_SECONDS
     return store
@@ -75,7 +80,7 @@ def later(storage: Storage, clock: Clock) -> UploadStore:
 def begin(
     store: UploadStore, name: str = "a", size: int = 3, exists: str = "fail", sha256: str | None = None
 ) -> UploadWriter:
-    return store.begin(name, size, exists, sha256)
+    return store.begin(UploadRequest(name, size, exists, sha256))
 
 
 def put(store: UploadStore, name: str, data: bytes = b"new", exists: str = "fail") -> str:
@@ -108,7 +113,7 @@ def resume(store: UploadStore, upload_id: str, offset: int) -> UploadWriter | Up
 
 def content(storage: Storage, name: str) -> bytes:
     with storage.open(name) as file:
-        return file.read_at(0, file.size)
+        return file.read(0, file.size)
 
 
 def names(storage: Storage) -> list[str]:
@@ -211,7 +216,7 @@ def test_an_upload_goes_on_where_it_broke(storage: Storage, store: UploadStore) 
 def test_another_run_of_the_server_goes_on_with_the_right_hash(storage: Storage, store: UploadStore) -> None:
     data = numbered_bytes(3_000_000)
     upload_id = broken_off(store, "a", len(data), data[:2_000_001])
-    with closing(resume(UploadStore(storage), upload_id, 2_000_001)) as upload:
+    with closing(resume(storage.uploads(), upload_id, 2_000_001)) as upload:
         upload.write(memoryview(data)[2_000_001:])
         assert upload.sha256 == sha256(data)
         upload.publish("fail")
@@ -224,7 +229,7 @@ def test_a_long_look_at_what_has_come_can_be_given_up(storage: Storage, store: U
     def give_up() -> None:
         raise ErrorReply("shutting-down", "Goodbye.")
 
-    later = UploadStore(storage)
+    later = storage.uploads()
     assert code_of(lambda: later.resume(upload_id, 3, give_up)) == "shutting-down"
     with closing(resume(later, upload_id, 3)) as upload:
         assert upload.sha256 == sha256(b"abc")
@@ -237,13 +242,13 @@ def test_a_long_look_at_what_has_come_can_be_given_up(storage: Storage, store: U
 def test_wherever_it_breaks_the_bytes_and_the_hash_are_right(
     storage: Storage, data: bytes, cuts: list[int], restarts: int
 ) -> None:
-    store = UploadStore(storage)
+    store = storage.uploads()
     upload = begin(store, "a", len(data), "rename")
     for number, cut in enumerate(sorted(min(cut, len(data)) for cut in cuts)):
         upload.write(memoryview(data)[upload.offset : cut])
         upload.close()
         if restarts >> number & 1:
-            store = UploadStore(storage)
+            store = storage.uploads()
         again = resume(store, upload.id, cut)
         assert isinstance(again, UploadWriter)
         upload = again
@@ -341,7 +346,7 @@ def test_an_upload_that_has_ended_says_so_until_it_is_forgotten(storage: Storage
     with closing(begin(store, exists="rename")) as upload:
         upload.write(memoryview(b"abc"))
         upload.publish("rename")
-    for later in (store, UploadStore(storage)):
+    for later in (store, storage.uploads()):
         for state in (later.state(upload.id), resume(later, upload.id, 3)):
             assert isinstance(state, UploadStatus)
             assert (state.name, state.published, state.offset, state.sha256) == (
@@ -414,7 +419,7 @@ def test_an_upload_deleted_while_it_is_written_goes_with_its_writer(
 
 def test_an_upload_deleted_while_it_is_looked_at_goes_too(storage: Storage, store: UploadStore) -> None:
     upload_id = broken_off(store, "a", 6, b"abc")
-    later = UploadStore(storage)
+    later = storage.uploads()
 
     def delete_and_fail() -> None:
         later.delete(upload_id)
@@ -506,7 +511,7 @@ def test_the_free_number_is_found_without_a_look_at_each(
 
                 patch.setattr(os, function, counted)
             calls.clear()
-            storage._root._seen_until = float("inf")  # a look that is due now and then is not counted
+            storage.paths.root._seen_until = float("inf")  # a look that is due now and then is not counted
             assert put(store, "big.iso", b"x", "rename") == f"big ({stop}).iso"
         costs.append(dict(calls))
         storage.delete(f"big ({stop}).iso")
@@ -520,9 +525,9 @@ def test_a_number_that_another_program_takes_first_is_left_to_it(
     for number in range(7):
         put(store, "big.iso", b"%d" % number, "rename")
     (storage.root / "big (7).iso").write_bytes(b"not seen")
-    names_in = Storage.names_in
+    names_in = Paths.names_in
     monkeypatch.setattr(
-        Storage, "names_in", staticmethod(lambda place: [n for n in names_in(place) if "(7)" not in n])
+        Paths, "names_in", staticmethod(lambda place: [n for n in names_in(place) if "(7)" not in n])
     )
     assert put(store, "big.iso", b"x", "rename") == "big (8).iso"
     assert (storage.root / "big (7).iso").read_bytes() == b"not seen"
@@ -654,7 +659,7 @@ def test_the_disk_begins_with_a_long_upload_while_it_comes(
 ) -> None:
     begun: list[tuple[int, int]] = []
     monkeypatch.setattr(disk, "begin_write_out", lambda fd, offset, count: begun.append((offset, count)))
-    monkeypatch.setattr(module, "_WRITE_OUT", 1000)
+    monkeypatch.setattr(writer_module, "_WRITE_OUT", 1000)
     with closing(begin(store, "long", 4000)) as upload:
         for _ in range(10):
             upload.write(memoryview(bytes(400)))
@@ -820,7 +825,7 @@ def test_file_description_and_folders_are_flushed_before_a_file_counts_as_publis
     before, after = steps[: steps.index("rename")], steps[steps.index("rename") + 1 :]
     assert (storage.root / "w" / "a").stat().st_ino in before
     assert (storage.root / PARTIALS / f"{upload.id}.json").stat().st_ino in before
-    if storage._root.fd is not None:
+    if storage.paths.root.fd is not None:
         assert storage.root.stat().st_ino in before
         assert {(storage.root / "w").stat().st_ino, (storage.root / PARTIALS).stat().st_ino} <= set(after)
 
@@ -932,13 +937,13 @@ def test_a_sweep_goes_on_behind_what_it_cannot_remove(
 def test_a_step_of_the_clock_removes_nothing_that_somebody_is_still_at(
     storage: Storage, clock: Clock, step: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = UploadStore(storage, clock=clock)
+    before = storage.uploads(clock=clock)
     upload_id = broken_off(before, "a", 6, b"abc")
     wall = time.time
     monkeypatch.setattr(module.time, "time", lambda: wall() + step)
     assert before.sweep() == 0  # the same server
     clock.now = 5.0  # another one, perhaps after a start of the machine
-    store = UploadStore(storage, clock=clock)
+    store = storage.uploads(clock=clock)
     assert store.sweep() == 0
     clock.now += GRACE_SECONDS - 1
     assert store.sweep() == 0
@@ -1013,7 +1018,7 @@ def test_a_link_in_the_hidden_folder_is_never_followed(
         assert not link.is_symlink()
     else:
         assert code_of(lambda: resume(store, upload_id, 7)) == "not-found"
-        assert code_of(lambda: resume(UploadStore(storage), upload_id, 7)) == "not-found"
+        assert code_of(lambda: resume(storage.uploads(), upload_id, 7)) == "not-found"
     os.utime(link if part != "draft" else secret, (1, 1), follow_symlinks=False)
     later(storage, clock).sweep()
     assert secret.read_text() == "outside"
@@ -1052,7 +1057,7 @@ def test_a_link_in_the_place_of_the_file_is_never_written_through(
         upload.write(memoryview(b"new"))
         (storage.root / "a").symlink_to("../secret.txt")
         assert code_of(lambda: upload.publish("replace")) == "not-a-file"
-        assert code_of(lambda: store.publish(upload, "fail")) == "exists"
+        assert code_of(lambda: upload.publish("fail")) == "exists"
     assert (storage.root / "a").is_symlink()
     assert (storage.root.parent / "secret.txt").read_text() == "outside"
 

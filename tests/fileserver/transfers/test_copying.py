@@ -20,9 +20,10 @@ from fileserver.net.stall import PeerGone, Stalled
 from fileserver.pacing import Pace
 from fileserver.rights import Principal
 from fileserver.sessions import downloads as downloads_module
+from fileserver.storage import pagecache
 from fileserver.storage import syscalls as disk
 from fileserver.storage.content import OpenFile
-from fileserver.storage.folder import PARTIALS
+from fileserver.storage.partial_files import PARTIALS
 from fileserver.transfers.copying import SMALL, WINDOW, FileChanged, ending_of
 from fileserver.transfers.transfer import Stopped
 from fileserver.wire.verbs import ErrorReply
@@ -422,18 +423,17 @@ def test_a_small_file_that_is_written_to_meanwhile_gets_changed_in_place_of_end(
 ) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"before")
-    read_at = OpenFile.read_at
+    reader: Any = pagecache if is_cached else OpenFile
+    read = reader.read
 
-    def read_and_change(file: OpenFile, offset: int, size: int) -> bytes:
-        data = read_at(file, offset, size)
+    def read_and_change(*args: Any) -> Any:
+        data = read(*args)
         os.utime(path, (1, 1))
         return data
 
-    if is_cached:
-        monkeypatch.setattr(OpenFile, "read_at_once", read_and_change)
-    else:
-        monkeypatch.setattr(OpenFile, "read_at_once", lambda *_: None)
-        monkeypatch.setattr(OpenFile, "read_at", read_and_change)
+    if not is_cached:
+        monkeypatch.setattr(pagecache, "read", lambda *_: None)
+    monkeypatch.setattr(reader, "read", read_and_change)
     with running.peer() as peer:
         peer.ask("GET", name="a")
         assert peer.read(6) == b"before"
@@ -464,14 +464,15 @@ def test_a_disk_that_fails_in_the_middle_puts_no_reply_among_the_bytes(
     running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "a").write_bytes(bytes(200_000))
-    read_at = OpenFile.read_at
+    read = OpenFile.read
 
     def broken(file: OpenFile, offset: int, size: int) -> bytes:
         if offset + size > 100_000:
             raise OSError(errno.EIO, "Input/output error")
-        return read_at(file, offset, size)
+        return read(file, offset, size)
 
-    monkeypatch.setattr(OpenFile, "read_at", broken)
+    monkeypatch.setattr(pagecache, "read", lambda *_: None)
+    monkeypatch.setattr(OpenFile, "read", broken)
     with running.peer() as peer:
         peer.ask("GET", name="a", pace={"chunk": 50_000, "pause": 0.001})
         # Chunks that are late leave together: the second may have gone with the third.
