@@ -31,7 +31,7 @@ from fileserver.storage.base import Opener, Store
 from fileserver.storage.cached import CachedOpener
 from fileserver.storage.folder import Storage
 from fileserver.transfers.registry import Registry
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 from fileserver.workers.base import Scheduler
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand
 from django.urls import resolve
 
-from fileserver.wire import verbs as protocol
+from fileserver.wire import fields, lines, replies, verbs
 from fileserver.wire.http import STATUS_OF_CODE
 from tests.servers import run_server
 
@@ -197,14 +197,14 @@ def test_messages_of_the_troubleshooting_are_those_of_the_programs() -> None:
 
 def test_documented_verbs_are_those_of_the_table() -> None:
     headings = re.findall(r"^### (\w+)$", section(PROTOCOL, "Verbs"), re.MULTILINE)
-    assert headings == list(protocol.VERBS)
+    assert headings == list(verbs.VERBS)
 
 
-@pytest.mark.parametrize("verb", protocol.VERBS)
+@pytest.mark.parametrize("verb", verbs.VERBS)
 def test_documented_fields_and_right_are_those_of_the_verb(verb: str) -> None:
-    text, known = section(PROTOCOL, verb), protocol.VERBS[verb]
+    text, known = section(PROTOCOL, verb), verbs.VERBS[verb]
     fields = {cells[0] for cells in rows(text) if re.fullmatch(r"(\*\*)?`\w+`(\*\*)?", cells[0])}
-    assert {code(cell)[0] for cell in fields} == known.fields.keys() - protocol.RELAY_FIELDS.keys()
+    assert {code(cell)[0] for cell in fields} == known.fields.keys() - verbs.RELAY_FIELDS.keys()
     bold = [code(cell)[0] for cell in fields if cell.startswith("**")]
     assert bold == [known.main][: bool(known.main)]
     assert re.findall(r"Right: `(\w+)`", text) == [known.right][: bool(known.right)]
@@ -212,7 +212,7 @@ def test_documented_fields_and_right_are_those_of_the_verb(verb: str) -> None:
 
 def test_documented_relay_fields_are_those_of_the_code() -> None:
     fields = {code(cells[0])[0] for cells in rows(section(PROTOCOL, "Speaking for somebody else"))}
-    assert fields == protocol.RELAY_FIELDS.keys()
+    assert fields == verbs.RELAY_FIELDS.keys()
 
 
 def test_documented_error_codes_are_those_of_the_code() -> None:
@@ -222,7 +222,7 @@ def test_documented_error_codes_are_those_of_the_code() -> None:
 
 def error_codes() -> set[str]:
     """Every code that ``fileserver`` may answer with: the words where an ``ErrorReply`` is made."""
-    found = set(protocol.CLOSING_CODES)
+    found = set(replies.CLOSING_CODES)
     for path in (ROOT / "fileserver").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "ErrorReply":
@@ -260,7 +260,7 @@ def test_each_error_code_has_a_status_of_http() -> None:
 def test_limits_are_those_of_the_code() -> None:
     limits = import_module("fileserver.context").Limits()
     table = section(PROTOCOL, "Limits")
-    assert f"{protocol.MAX_LINE_BYTES:,} bytes" in table
+    assert f"{lines.MAX_LINE_BYTES:,} bytes" in table
     assert f"| silence before the first request | {limits.first_silence:g} s |" in table
     assert f"| silence between two requests | {limits.silence:g} s |" in table
     assert f"| from the first byte of a line to its LF | {limits.line:g} s |" in table
@@ -277,7 +277,7 @@ def test_limits_are_those_of_the_code() -> None:
     assert f"| {limits.grace:g} s, a second signal: none |" in table
     assert f"| the next part of an upload that is sent in parts | {limits.waiting:g} s |" in table
     assert f"`PARTIAL_UPLOAD_HOURS`, {limits.keep_partial / 3600:g} h |" in table
-    assert f"1 to {protocol.MAX_LIST:,}" in section(PROTOCOL, "LIST")
+    assert f"1 to {fields.MAX_LIST:,}" in section(PROTOCOL, "LIST")
 
 
 # --- the samples
@@ -291,9 +291,9 @@ def test_the_example_by_hand_works() -> None:
     with run_server(SAMPLES) as running:
         reply = running.talk(request.replace("\\n", "\n").encode())
     header, _, rest = reply.partition(b"\n")
-    assert protocol.parse_reply(header)["length"] == len(content)
+    assert replies.parse_reply(header)["length"] == len(content)
     assert rest.startswith(content)
-    assert protocol.parse_reply(rest[len(content) :].splitlines()[0])["sent"] == len(content)
+    assert replies.parse_reply(rest[len(content) :].splitlines()[0])["sent"] == len(content)
     assert f'"size": {len(content)}' in README.read_text("utf-8")
     assert f'"sent": {len(content)}' in PROTOCOL.read_text("utf-8")
 

@@ -28,7 +28,7 @@ from fileserver.events import FileDeleted, FileHashed, FilePublished
 from fileserver.storage.base import Entry
 from fileserver.storage.content import is_older_form
 from fileserver.storage.folder import Storage
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ import contextlib
 import http.client
 
 from fileserver.client.blocking import Client
-from fileserver.wire import verbs as protocol
-from fileserver.wire.verbs import BadReply, ErrorReply
+from fileserver.wire import lines
+from fileserver.wire.replies import BadReply, ErrorReply
 
 SITE_NAME = "ConcurrentFileServer"  # what the site says of itself in each response (RFC 9110, 10.2.4)
 SECONDS = 1.0  # for an answer
@@ -23,7 +23,7 @@ def who_listens(host: str, port: int) -> str | None:
 def _is_file_server(host: str, port: int) -> bool:
     try:
         with Client(host, port, timeout=SECONDS) as client:
-            return bool(client.request("PING").get("protocol") == protocol.NAME)
+            return bool(client.request("PING").get("protocol") == lines.NAME)
     except ErrorReply:  # too many clients, or it ends: nobody else says it like that
         return True
     except (OSError, BadReply):

@@ -16,7 +16,7 @@ from channels.layers import get_channel_layer
 from files_app.views.relay import Offline, connect, server_address
 from fileserver.client.aio import AsyncClient
 from fileserver.client.live import LiveState
-from fileserver.wire.verbs import BadReply, ErrorReply
+from fileserver.wire.replies import BadReply, ErrorReply
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from files_app.terminal.hashing import sha256_of_start
 from fileserver.client.blocking import Client
 from fileserver.names import MAX_PART_BYTES
 from fileserver.pacing import Pace
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 
 
 class FetchError(Exception):

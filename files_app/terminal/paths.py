@@ -9,7 +9,7 @@ from django.core.management.base import CommandError
 
 from fileserver.client.blocking import Client
 from fileserver.names import BadName, check_safe, shown
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 
 MAX_SHOWN = 5  # names in one message
 

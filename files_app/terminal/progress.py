@@ -20,7 +20,7 @@ from rich.text import Text
 from files_app.sizes import rate_text, size_text
 from fileserver.client.blocking import Client
 from fileserver.net.address import address_text
-from fileserver.wire.verbs import BadReply, ErrorReply
+from fileserver.wire.replies import BadReply, ErrorReply
 
 console = Console()
 

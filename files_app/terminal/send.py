@@ -15,7 +15,8 @@ from pathlib import Path
 
 from files_app.terminal.hashing import sha256_of_start
 from fileserver.client.blocking import Client, Incomplete
-from fileserver.wire.verbs import ErrorReply, Fields
+from fileserver.wire.lines import Fields
+from fileserver.wire.replies import ErrorReply
 
 PATIENCE = 60.0  # seconds without a byte of progress, after which it is given up
 PAUSES = (0.1, 0.3, 1.0, 2.0, 5.0)  # seconds between two tries

@@ -10,8 +10,9 @@ from files_app.views.relay import lowered, on_behalf_of
 from fileserver.client.aio import AsyncClient
 from fileserver.names import shown
 from fileserver.storage.place import ANY_STATE, not_in_that_state
+from fileserver.wire.lines import Fields
+from fileserver.wire.replies import ErrorReply
 from fileserver.wire.selection import names_any, permits
-from fileserver.wire.verbs import ErrorReply, Fields
 
 CONDITIONS = {"if-match", "if-none-match", "if-unmodified-since"}
 MAX_LOOKS = 5  # at a file that is replaced each time between the look and what follows

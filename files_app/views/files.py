@@ -22,8 +22,9 @@ from fileserver.names import shown
 from fileserver.pacing import SLOW_MOTION
 from fileserver.rights import GET
 from fileserver.wire.http import file_headers
+from fileserver.wire.lines import Fields
+from fileserver.wire.replies import ErrorReply
 from fileserver.wire.selection import Selection, select
-from fileserver.wire.verbs import ErrorReply, Fields
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from files_app.access.principals import relay_token
 from files_app.views.relay import HTTP_STATUS, error_response, on_behalf_of, server_address
 from files_app.views.temporary import NoRoom, kept_on_disk
 from fileserver.client.blocking import Client
-from fileserver.wire.verbs import BadReply, ErrorReply
+from fileserver.wire.replies import BadReply, ErrorReply
 
 
 class NoRoomForForm(NoRoom, SuspiciousOperation):

@@ -37,7 +37,7 @@ from files_app.views.relay import (
 from files_app.views.temporary import NoRoom
 from fileserver.pacing import SLOW_MOTION
 from fileserver.rights import CONTROL, DELETE, LIST, WATCH
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 
 PER_PAGE = 50
 RECENT = 12

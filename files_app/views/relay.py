@@ -18,7 +18,7 @@ from fileserver.client.aio import AsyncClient
 from fileserver.client.blocking import CHUNK
 from fileserver.net.address import address_text
 from fileserver.wire.http import STATUS_OF_CODE
-from fileserver.wire.verbs import BadReply, ErrorReply
+from fileserver.wire.replies import BadReply, ErrorReply
 
 log = logging.getLogger(__name__)
 

@@ -33,7 +33,8 @@ from files_app.views.tus_headers import Refused
 from fileserver.client.aio import AsyncClient
 from fileserver.client.blocking import Incomplete
 from fileserver.rights import ADD
-from fileserver.wire.verbs import BadReply, ErrorReply, Fields
+from fileserver.wire.lines import Fields
+from fileserver.wire.replies import BadReply, ErrorReply
 
 # Where tus wants another status than the rest of the site.
 STATUSES = {"busy": 423, "exists": 409, "offset": 409, "bad-range": 400}

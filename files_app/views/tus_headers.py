@@ -12,7 +12,7 @@ from typing import Any
 from django.http import HttpRequest
 
 from files_app.views.bodies import number_in, packing_of
-from fileserver.wire.verbs import MAX_METADATA
+from fileserver.wire.fields import MAX_METADATA
 
 VERSION = "1.0.0"
 EXTENSIONS = ("creation", "creation-with-upload", "termination", "expiration", "checksum")

@@ -10,7 +10,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from fileserver.client.blocking import CHUNK, PUBLISH_TIMEOUT, TIMEOUT, Incomplete, keep_short
-from fileserver.wire.verbs import Fields, parse_bare, parse_reply, request_line
+from fileserver.wire.lines import Fields, request_line
+from fileserver.wire.replies import parse_bare, parse_reply
 
 
 class AsyncDownload:

@@ -12,16 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from fileserver.pacing import Pace
-from fileserver.wire.verbs import (
-    DEFAULT_PORT,
-    MAX_LIST,
-    BadReply,
-    ErrorReply,
-    Fields,
-    parse_bare,
-    parse_reply,
-    request_line,
-)
+from fileserver.wire.fields import MAX_LIST
+from fileserver.wire.lines import DEFAULT_PORT, Fields, request_line
+from fileserver.wire.replies import BadReply, ErrorReply, parse_bare, parse_reply
 
 CHUNK = 256 * 1024  # bytes of a read
 # Bytes of a send. Long ones spare two processes on one machine half of their waiting for each other; but what

@@ -16,7 +16,8 @@ from fileserver.net.stall import STALL_SECONDS, PeerGone, Stalled, StallGuard
 from fileserver.net.transport import Transport, WouldBlock
 from fileserver.net.waiter import Waiter
 from fileserver.storage.content import read_at
-from fileserver.wire.verbs import MAX_LINE_BYTES, ErrorReply, refuse_foreign
+from fileserver.wire.lines import MAX_LINE_BYTES, refuse_foreign
+from fileserver.wire.replies import ErrorReply
 from fileserver.workers.base import Scheduler
 
 READ_SIZE = 64 * 1024  # bytes

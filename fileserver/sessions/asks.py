@@ -9,8 +9,8 @@ from typing import Any
 from fileserver import rights
 from fileserver.context import ServerContext
 from fileserver.rights import Right
+from fileserver.wire.replies import ErrorReply
 from fileserver.wire.requests import Cancel, Delete, Get, List, Put, Stat
-from fileserver.wire.verbs import ErrorReply
 
 Asked = Iterable[tuple[Right, str]]
 

@@ -4,9 +4,9 @@ import contextlib
 
 from fileserver.rights import WATCH
 from fileserver.sessions.peer import Goodbye, Peer
-from fileserver.wire import verbs
+from fileserver.wire import lines, verbs
+from fileserver.wire.replies import ErrorReply
 from fileserver.wire.requests import Auth, Cancel, Nothing
-from fileserver.wire.verbs import ErrorReply
 
 CLOSED_INTERVAL = 1.0  # seconds between two checks whether a watcher is still there
 
@@ -17,7 +17,7 @@ class ControlVerbs:
         self._context = peer.context
 
     def ping(self, request: Nothing) -> None:
-        self._peer.reply(protocol=verbs.NAME, **self._context.registry.ping())
+        self._peer.reply(protocol=lines.NAME, **self._context.registry.ping())
 
     def help(self, request: Nothing) -> None:
         self._peer.reply(verbs={name: verb.help for name, verb in verbs.VERBS.items()})
@@ -34,7 +34,7 @@ class ControlVerbs:
             while not peer.is_stopping and not peer.connection.has_closed():
                 line = watcher.next_line(CLOSED_INTERVAL)
                 if line is not None:
-                    peer.connection.send(verbs.bare(line))
+                    peer.connection.send(lines.bare(line))
         if not peer.is_stopping:
             raise Goodbye
 

@@ -10,9 +10,9 @@ from fileserver.sessions.peer import Goodbye, Peer
 from fileserver.storage.base import Content, Entry
 from fileserver.transfers.copying import FileChanged, send
 from fileserver.transfers.transfer import Stopped, Transfer
-from fileserver.wire import verbs
+from fileserver.wire import replies
+from fileserver.wire.replies import ErrorReply
 from fileserver.wire.requests import Get, Receipt
-from fileserver.wire.verbs import ErrorReply
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +37,10 @@ class DownloadVerbs:
             transfer = peer.start_download(file.name, span, pace, request)
             try:
                 sha256 = self._context.storage.sha256_of(file)
-                header = verbs.content_ok(
+                header = replies.content_ok(
                     transfer.id, file.name, file.size, file.mtime, file.etag, request.offset, length, sha256
                 )
-                send(connection, file, transfer, header, verbs.content_end(transfer.id, length))
+                send(connection, file, transfer, header, replies.content_end(transfer.id, length))
             except (ErrorReply, PeerGone, Stalled, Stopped, FileChanged) as error:
                 peer.end(transfer, error)
                 raise

@@ -7,7 +7,7 @@ from typing import Any
 from fileserver.events import FileDeleted
 from fileserver.sessions.peer import Peer
 from fileserver.storage.base import Entry
-from fileserver.wire import verbs
+from fileserver.wire import lines, replies
 from fileserver.wire.requests import Delete, List, Stat
 
 
@@ -23,10 +23,10 @@ class FileVerbs:
             entries = list(itertools.islice(found, request.limit + 1))
         shown = entries[: request.limit]
         missing = {"unread": len(unread)} if unread else {}
-        lines = [verbs.ok(count=len(shown), more=len(entries) > request.limit, **missing)]
+        reply = [replies.ok(count=len(shown), more=len(entries) > request.limit, **missing)]
         for entry in shown:
-            lines.append(verbs.bare({"name": entry.name, "size": entry.size, "mtime": entry.mtime}))
-        self._peer.connection.send(b"".join(lines))
+            reply.append(lines.bare({"name": entry.name, "size": entry.size, "mtime": entry.mtime}))
+        self._peer.connection.send(b"".join(reply))
 
     def stat(self, request: Stat) -> None:
         if request.upload is not None:

@@ -30,8 +30,8 @@ from fileserver.wire.http import (
     parse_head,
     turned_away,
 )
+from fileserver.wire.replies import ErrorReply
 from fileserver.wire.selection import Selection, select
-from fileserver.wire.verbs import ErrorReply
 
 log = logging.getLogger(__name__)
 

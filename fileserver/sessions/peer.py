@@ -16,9 +16,9 @@ from fileserver.pacing import Pace, is_slower
 from fileserver.rights import Principal, Right
 from fileserver.transfers.copying import ending_of
 from fileserver.transfers.transfer import Control, Stopped, Transfer
-from fileserver.wire import verbs
+from fileserver.wire import replies, verbs
+from fileserver.wire.replies import ErrorReply
 from fileserver.wire.requests import Get, Put, RelayRequest
-from fileserver.wire.verbs import ErrorReply
 
 Span = tuple[int, int, int]  # size of the file, offset and length of what is to move; bytes
 Party = tuple[str, str | None, str]  # client, user and via, as the history tells them
@@ -53,7 +53,7 @@ class Peer:
             raise ErrorReply("shutting-down", "The server is shutting down.")
 
     def reply(self, **fields: Any) -> None:
-        self.connection.send(verbs.ok(**fields))
+        self.connection.send(replies.ok(**fields))
 
     # --- who it is, and what it may do
 

@@ -21,10 +21,11 @@ from fileserver.sessions.peer import Goodbye, Peer
 from fileserver.sessions.uploads import UploadVerbs
 from fileserver.transfers.copying import FileChanged
 from fileserver.transfers.transfer import Stopped
-from fileserver.wire import verbs
+from fileserver.wire import lines, verbs
 from fileserver.wire.http import is_http
+from fileserver.wire.replies import ErrorReply
 from fileserver.wire.requests import RelayRequest
-from fileserver.wire.verbs import VERBS, ErrorReply
+from fileserver.wire.verbs import VERBS
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class Session:
                 self.connection.send(error.line())
                 if error.closes:
                     return
-            except verbs.ForeignProtocol as error:
+            except lines.ForeignProtocol as error:
                 # Never behind another line: a web page could hide a request in what it makes a browser send.
                 if self._is_first and is_http(error.line):
                     HttpConversation(self.peer).run(error.line)

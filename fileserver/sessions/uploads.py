@@ -8,9 +8,9 @@ from fileserver.storage.base import UploadRequest, UploadStatus, Writer
 from fileserver.storage.claims import Displaced
 from fileserver.transfers.copying import receive
 from fileserver.transfers.transfer import Stopped, Transfer
-from fileserver.wire import verbs
+from fileserver.wire import replies
+from fileserver.wire.replies import ErrorReply
 from fileserver.wire.requests import Put
-from fileserver.wire.verbs import ErrorReply
 
 # After these nothing of an upload is kept: it is wrong, or does not fit.
 DISCARDING_CODES = frozenset({"checksum", "no-space", "too-large"})
@@ -27,7 +27,7 @@ class UploadVerbs:
         if isinstance(upload, UploadStatus):
             # It ended well, and the line broke before the client heard it: it may hear it again.
             self._peer.reply(id=0, upload=upload.id, offset=upload.size)
-            last = verbs.end(id=0, name=upload.published, size=upload.size, sha256=upload.sha256)
+            last = replies.end(id=0, name=upload.published, size=upload.size, sha256=upload.sha256)
         else:
             try:
                 last = self._receive(upload, request)
@@ -76,7 +76,7 @@ class UploadVerbs:
             self._break_off(upload, transfer, error, is_part=request.length is not None)
             raise
         self._peer.end_transfer()
-        return verbs.end(id=transfer.id, upload=upload.id, offset=upload.offset, expires=upload.expires)
+        return replies.end(id=transfer.id, upload=upload.id, offset=upload.offset, expires=upload.expires)
 
     def _transfer_of(self, upload: Writer, request: Put) -> Transfer:
         """One transfer for all parts of an upload, as long as they come in time."""
@@ -100,7 +100,7 @@ class UploadVerbs:
         )
         self._context.registry.files_changed()
         self._peer.end(transfer)
-        return verbs.end(id=transfer.id, name=entry.name, size=entry.size, sha256=upload.sha256)
+        return replies.end(id=transfer.id, name=entry.name, size=entry.size, sha256=upload.sha256)
 
     def _break_off(self, upload: Writer, transfer: Transfer, error: BaseException, is_part: bool) -> None:
         """What came is kept for a next try, unless it is wrong, unwanted or does not fit."""

@@ -8,7 +8,7 @@ Only the holder of the claim may touch the bytes. The next writer gets it after 
 import threading
 from collections.abc import Callable
 
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 
 TAKE_OVER_SECONDS = 5.0  # that a writer has to release the upload, once it is asked to
 

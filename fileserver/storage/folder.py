@@ -13,7 +13,7 @@ from fileserver.storage.listing import Listing, Wanted
 from fileserver.storage.paths import Paths
 from fileserver.storage.place import HAS_DIR_FD, READ_FILE, require_regular, require_state
 from fileserver.storage.uploads import KEEP_SECONDS, UploadStore
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 
 _ABSENT = frozenset({"not-found", "not-a-file"})
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from fileserver.names import composed, free_names, numbered, shown
 from fileserver.storage.paths import Paths
 from fileserver.storage.place import Place, not_in_that_state, require_state
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 
 _FEW_NUMBERS = 4  # that are tried before the whole folder is read for the first free one
 _MAX_NUMBERS = 10_000

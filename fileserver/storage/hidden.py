@@ -8,7 +8,7 @@ from fileserver.names import shown
 from fileserver.storage.partial_files import PARTIALS
 from fileserver.storage.paths import Paths
 from fileserver.storage.place import Place, refuse
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 
 _ID = re.compile(r"[0-9a-f]{32}")
 

@@ -18,7 +18,7 @@ from fileserver.storage.base import Entry
 from fileserver.storage.content import entry_of
 from fileserver.storage.place import GONE, SHORTAGES, Place, reason_of, require_regular, unavailable
 from fileserver.storage.root import Root
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 
 log = logging.getLogger(__name__)
 

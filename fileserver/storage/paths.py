@@ -16,7 +16,7 @@ from typing import TypeVar
 from fileserver.names import BadName, check_safe, composed, forms_of, is_safe
 from fileserver.storage.place import HAS_DIR_FD, Place, refuse
 from fileserver.storage.root import Root
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 
 _MISSED = frozenset({"not-found", "bad-name"})  # after which the other form of a name is tried
 

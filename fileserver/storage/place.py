@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from fileserver.names import shown
 from fileserver.storage.content import etag_of
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from fileserver.storage.free_names import candidates, require_replaceable
 from fileserver.storage.hidden import HiddenFolder
 from fileserver.storage.paths import Paths
 from fileserver.storage.place import Place, not_in_that_state, require_state
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 
 _RETRIES = 50
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fileserver.storage.place import READ_FOLDER, Place, is_reparse_point, unavailable
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 
 log = logging.getLogger(__name__)
 

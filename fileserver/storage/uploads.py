@@ -31,7 +31,7 @@ from fileserver.storage.paths import Paths
 from fileserver.storage.place import Place
 from fileserver.storage.publishing import Publisher
 from fileserver.storage.writer import UploadWriter
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 
 KEEP_SECONDS = 24 * 3600.0  # that an upload is kept after its last byte
 _HASHES_KEPT = 1000

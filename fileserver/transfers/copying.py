@@ -14,7 +14,7 @@ from fileserver.net.stall import PeerGone, Stalled, StallGuard
 from fileserver.pacing import Schedule
 from fileserver.storage.base import Content, Writer
 from fileserver.transfers.transfer import Stopped, Transfer
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 
 SMALL = 64 * 1024  # bytes that are worth reading to save two system calls
 WINDOW = 1 << 20  # bytes between two looks at cancel, and between two counts of progress

@@ -9,7 +9,7 @@ from fileserver.events import Observer, Outcome, TransferFacts, TransferFinished
 from fileserver.transfers.rates import RateMeter
 from fileserver.transfers.transfer import Control, Transfer
 from fileserver.transfers.watch import Row, Watcher, row_of
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 
 
 class Registry:

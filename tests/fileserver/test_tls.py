@@ -21,7 +21,7 @@ from fileserver.client.blocking import Client, Incomplete
 from fileserver.context import Limits
 from fileserver.events import ClientConnected, ClientDisconnected, ClientRefused
 from fileserver.pacing import Pace
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 from tests.certificates import client_context, encrypted, server_context
 from tests.servers import (
     SECONDS,

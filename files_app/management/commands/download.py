@@ -12,7 +12,7 @@ from files_app.terminal.paths import files_meant_by, targets_of
 from files_app.terminal.progress import console, file_server, progress_bars
 from fileserver.client.blocking import Client
 from fileserver.pacing import SLOW_MOTION
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 
 
 class Command(BaseCommand):

@@ -16,7 +16,7 @@ from files_app.terminal.progress import console, file_server, progress_bars
 from files_app.terminal.send import Send, SendError
 from fileserver.client.blocking import Client
 from fileserver.net.address import address_text
-from fileserver.wire.verbs import BadReply, ErrorReply
+from fileserver.wire.replies import BadReply, ErrorReply
 
 NO_FILE = "neither a file nor a folder"
 

@@ -6,7 +6,7 @@ from django.test import RequestFactory
 
 from files_app.access.policy import REFUSALS, may, require, require_put
 from fileserver.rights import GET, Principal, Right, Ticket
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 from tests.files_app.conftest import Served
 
 

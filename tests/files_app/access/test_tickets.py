@@ -10,7 +10,7 @@ from files_app.access.policy import may
 from files_app.access.principals import authenticate, relay_token
 from fileserver.pacing import SLOW_MOTION
 from fileserver.rights import Principal, Right, Ticket
-from fileserver.wire.verbs import MAX_LINE_BYTES
+from fileserver.wire.lines import MAX_LINE_BYTES
 
 HERE = "127.0.0.1"
 

@@ -23,7 +23,7 @@ from files_app.history.recorder import Recorder
 from files_app.models import File, Transfer
 from fileserver.events import FileDeleted, FilePublished
 from fileserver.storage.folder import Storage
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 from tests.files_app.conftest import Served, serving
 from tests.files_app.history.test_recorder import finished, started
 from tests.servers import no_descriptor_left, sha256, wait_until

@@ -25,7 +25,7 @@ from files_app.models.transfers import Record
 from fileserver import events
 from fileserver.context import Limits
 from fileserver.storage.writer import UploadWriter
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 from tests.files_app.conftest import Served, locked_database, serving, settle
 from tests.servers import numbered_bytes, sha256, wait_until
 

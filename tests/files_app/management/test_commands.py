@@ -34,7 +34,8 @@ from fileserver.pacing import SLOW_MOTION, Pace
 from fileserver.server import FileServer
 from fileserver.storage import root as root_module
 from fileserver.storage.partial_files import PARTIALS
-from fileserver.wire.verbs import BadReply, Fields
+from fileserver.wire.lines import Fields
+from fileserver.wire.replies import BadReply
 from fileserver.workers import MODELS
 from fileserver.workers.base import Workers
 from tests.files_app.conftest import Served

@@ -11,7 +11,7 @@ from files_app.terminal.fetch import Fetch, FetchError
 from fileserver.client.blocking import Client, Incomplete
 from fileserver.events import TransferStarted
 from fileserver.pacing import Pace
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 from tests.files_app.conftest import Served
 from tests.servers import numbered_bytes, sha256
 

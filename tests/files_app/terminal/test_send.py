@@ -15,7 +15,8 @@ from files_app.terminal.send import Send, SendError
 from fileserver.client.blocking import Client, Readable
 from fileserver.events import TransferFinished, TransferStarted
 from fileserver.storage.uploads import UploadStore
-from fileserver.wire.verbs import ErrorReply, Fields
+from fileserver.wire.lines import Fields
+from fileserver.wire.replies import ErrorReply
 from tests.files_app.conftest import Served, serving
 from tests.lossy import lossy_proxy, random_cuts
 from tests.servers import numbered_bytes, wait_until

@@ -14,8 +14,8 @@ from fileserver.events import TransferFinished, TransferStarted
 from fileserver.pacing import SLOW_MOTION
 from fileserver.sessions.files import FileVerbs
 from fileserver.storage.folder import Storage
+from fileserver.wire.replies import ErrorReply
 from fileserver.wire.requests import Stat
-from fileserver.wire.verbs import ErrorReply
 from tests.files_app.conftest import Served
 from tests.files_app.site import Answer, Exchange, fetch, run
 from tests.servers import numbered_bytes, wait_until

@@ -23,8 +23,8 @@ from fileserver.context import Limits
 from fileserver.events import TransferFinished, TransferStarted
 from fileserver.storage.folder import Storage
 from fileserver.storage.writer import UploadWriter
-from fileserver.wire import verbs as protocol
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire import replies
+from fileserver.wire.replies import ErrorReply
 from tests.files_app.conftest import Served, serving
 from tests.files_app.site import HOST, Answer, Exchange, ask, fetch, run
 from tests.servers import numbered_bytes, sha256, wait_until
@@ -140,7 +140,7 @@ class TestDownload:
     ) -> None:
         served.put("a.txt", b"x")
         monkeypatch.setattr("fileserver.sessions.files._file_fields", _dated_far_away)  # of HEAD
-        monkeypatch.setattr(protocol, "content_ok", partial(_content_dated_far_away, protocol.content_ok))
+        monkeypatch.setattr(replies, "content_ok", partial(_content_dated_far_away, replies.content_ok))
         for method in ("GET", "HEAD"):
             answer = fetch(method, "/files/a.txt")
             assert (answer.status, answer.headers["last-modified"]) == (200, "Fri, 31 Dec 9999 23:59:59 GMT")

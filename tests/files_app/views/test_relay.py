@@ -15,7 +15,7 @@ from files_app.views.relay import (
     on_behalf_of,
     server_address,
 )
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 from tests.files_app.conftest import Served
 from tests.files_app.site import run
 

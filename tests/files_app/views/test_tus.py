@@ -19,7 +19,7 @@ from cfsite.webserver.body import BodyLost
 from files_app.models import File, Transfer
 from fileserver.context import Limits
 from fileserver.events import TransferFinished, TransferStarted
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 from tests.files_app.conftest import Served, serving
 from tests.files_app.site import HOST, Answer, Exchange, fetch, run
 from tests.servers import numbered_bytes, wait_until

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from files_app.views.tus_headers import KNOWN
-from fileserver.wire.verbs import MAX_METADATA
+from fileserver.wire.fields import MAX_METADATA
 from tests.files_app.conftest import Served
 from tests.files_app.site import Answer, fetch
 

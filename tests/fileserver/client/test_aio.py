@@ -12,7 +12,7 @@ from fileserver.client.aio import AsyncClient
 from fileserver.client.blocking import CHUNK, Incomplete
 from fileserver.events import TransferStarted
 from fileserver.rights import Principal
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 from tests.servers import ALL, RELAY, Running, accounts, numbered_bytes, run_server, sha256, wait_until
 
 ACCESS = accounts({None: (Principal("guest"), ALL), "secret": (RELAY, ALL)})

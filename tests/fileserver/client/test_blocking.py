@@ -14,7 +14,8 @@ from fileserver.client import blocking as client_module
 from fileserver.client.blocking import SEND_BUFFER, Client, ErrorReply, Incomplete, keep_short
 from fileserver.pacing import Pace
 from fileserver.rights import Principal
-from fileserver.wire.verbs import MAX_LIST, BadReply
+from fileserver.wire.fields import MAX_LIST
+from fileserver.wire.replies import BadReply
 from tests.servers import ALL, Address, Running, accounts, numbered_bytes, run_server, sha256, wait_until
 
 

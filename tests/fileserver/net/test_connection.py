@@ -21,7 +21,8 @@ from fileserver.net.polling import WRITABLE
 from fileserver.net.stall import PeerGone, Stalled, StallGuard
 from fileserver.net.tls import TlsTransport
 from fileserver.net.transport import PlainTransport
-from fileserver.wire.verbs import ErrorReply, ForeignProtocol
+from fileserver.wire.lines import ForeignProtocol
+from fileserver.wire.replies import ErrorReply
 from fileserver.workers.base import NullScheduler
 from tests.certificates import PeerSocket, TlsOfItsOwn, encrypted, server_context
 from tests.servers import numbered_bytes, wait_until

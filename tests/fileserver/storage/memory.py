@@ -17,7 +17,7 @@ from fileserver.storage.ages import Ages
 from fileserver.storage.base import Content, Entry, UploadRequest, UploadStatus
 from fileserver.storage.claims import Claim, Claims, no_wake
 from fileserver.storage.place import ANY_STATE, not_in_that_state
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 
 
 class MemoryContent:

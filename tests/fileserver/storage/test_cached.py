@@ -11,7 +11,7 @@ from fileserver.storage import pagecache
 from fileserver.storage.cached import MAX_CACHED_READ, CachedOpener
 from fileserver.storage.content import OpenFile
 from fileserver.storage.folder import Storage
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 
 needs_cache = pytest.mark.skipif(
     pagecache._syscall is None, reason="this system does not tell what it has in memory"

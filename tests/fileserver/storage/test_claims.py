@@ -8,7 +8,7 @@ import pytest
 
 from fileserver.storage import claims as module
 from fileserver.storage.claims import Claim, Claims, Displaced, no_wake
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 from tests.servers import wait_until
 
 

@@ -16,7 +16,7 @@ from fileserver.storage.base import Store, UploadRequest, Uploads, UploadStatus,
 from fileserver.storage.claims import Displaced
 from fileserver.storage.folder import Storage
 from fileserver.transfers.copying import SMALL
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 from tests.fileserver.storage.memory import MemoryStore
 from tests.servers import (
     ALL,

@@ -16,7 +16,7 @@ import pytest
 from fileserver.storage.base import UploadRequest
 from fileserver.storage.folder import Storage
 from fileserver.storage.partial_files import PARTIALS
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 from tests.crashing import Crasher, crasher
 from tests.servers import Peer, Running, numbered_bytes, request, run_server, sha256
 

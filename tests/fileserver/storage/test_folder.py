@@ -25,7 +25,7 @@ from fileserver.storage.folder import Storage
 from fileserver.storage.partial_files import PARTIALS
 from fileserver.storage.place import HAS_DIR_FD
 from fileserver.storage.root import FolderError
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 from tests.servers import sha256
 
 needs_links = pytest.mark.skipif(sys.platform == "win32", reason="Windows lets few people make links")

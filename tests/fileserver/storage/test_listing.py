@@ -12,7 +12,7 @@ import pytest
 
 from fileserver.storage.folder import Storage
 from fileserver.storage.place import HAS_DIR_FD
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 from tests.servers import run_server
 
 FILES = ["a", "closed/b", "closed/deeper/c", "open/d"]

@@ -15,7 +15,7 @@ import pytest
 from fileserver.storage import root as module
 from fileserver.storage.folder import Storage
 from fileserver.storage.place import HAS_DIR_FD
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 from tests.servers import Running, no_descriptor_left, run_server, wait_until
 
 LINES = [b"LIST\n", b"LIST week/\n", b"STAT week/a\n", b"GET week/a\n", b"DELETE week/a\n"]

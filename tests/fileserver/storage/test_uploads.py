@@ -29,7 +29,7 @@ from fileserver.storage.paths import Paths
 from fileserver.storage.place import HAS_DIR_FD
 from fileserver.storage.uploads import UploadStore
 from fileserver.storage.writer import UploadWriter
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 from tests.servers import numbered_bytes, sha256
 
 needs_links = pytest.mark.skipif(sys.platform == "win32", reason="Windows lets few people make links")

@@ -26,7 +26,7 @@ from fileserver.storage.content import OpenFile
 from fileserver.storage.partial_files import PARTIALS
 from fileserver.transfers.copying import SMALL, WINDOW, FileChanged, ending_of
 from fileserver.transfers.transfer import Stopped
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 from tests.servers import (
     ALL,
     RELAY,

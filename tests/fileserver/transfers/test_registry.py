@@ -15,7 +15,7 @@ from fileserver.transfers.rates import RateMeter
 from fileserver.transfers.registry import Registry
 from fileserver.transfers.transfer import Control, Stopped, Transfer
 from fileserver.transfers.watch import MAX_ROWS, Watcher, row_of
-from fileserver.wire.verbs import ErrorReply
+from fileserver.wire.replies import ErrorReply
 from tests.servers import Events, wait_until
 
 

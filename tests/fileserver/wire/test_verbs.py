@@ -10,18 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fileserver.pacing import Pace
-from fileserver.wire import verbs as protocol
-from fileserver.wire.verbs import (
-    VERBS,
-    BadReply,
-    ErrorReply,
-    ForeignProtocol,
-    parse_bare,
-    parse_reply,
-    parse_request,
-    refuse_foreign,
-    request_line,
-)
+from fileserver.wire import lines, replies
+from fileserver.wire.lines import ForeignProtocol, encode_line, refuse_foreign, request_line
+from fileserver.wire.replies import BadReply, ErrorReply, parse_bare, parse_reply
+from fileserver.wire.verbs import VERBS, parse_request
 
 GET = {"offset": 0, "length": None, "etag": None, "pace": None, "client": None, "user": None, "via": None}
 PUT = {
@@ -335,12 +327,12 @@ ANY_TEXT = st.text(st.characters(), max_size=30)
 
 @given(st.dictionaries(TEXT, NUMBER | TEXT | st.none() | st.booleans(), max_size=4))
 def test_a_written_reply_is_read_as_it_was(fields: dict[str, Any]) -> None:
-    for write in (protocol._line,):
+    for write in (encode_line,):
         for word in ("OK", "END"):
             line = write(word, fields)
             assert line.count(b"\n") == 1
             assert parse_reply(line[:-1]) == fields
-    assert parse_bare(protocol.bare(fields)) == fields
+    assert parse_bare(lines.bare(fields)) == fields
 
 
 @given(ANY_TEXT, ANY_TEXT, NUMBER)
@@ -431,6 +423,6 @@ def test_after_these_codes_and_no_others_the_server_closes() -> None:
     sha256=st.none() | st.just(HASH),
 )
 def test_the_lines_around_content_are_as_any_other(**fields: Any) -> None:
-    assert protocol.content_ok(**fields) == protocol.ok(**fields)
+    assert replies.content_ok(**fields) == replies.ok(**fields)
     key, sent = fields["id"], fields["length"]
-    assert protocol.content_end(key, sent) == protocol.end(id=key, sent=sent)
+    assert replies.content_end(key, sent) == replies.end(id=key, sent=sent)
