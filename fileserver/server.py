@@ -12,7 +12,6 @@ import errno
 import itertools
 import logging
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from fileserver.context import Limits, Options, ServerContext
 from fileserver.events import ClientConnected, ClientDisconnected, ClientRefused, Observer, ignore
 from fileserver.net.address import address_text, is_loopback
 from fileserver.net.connection import Connection
+from fileserver.net.listener import listen
 from fileserver.net.refusals import Refusals
 from fileserver.net.tls import TlsTransport
 from fileserver.net.transport import PlainTransport
@@ -36,12 +36,9 @@ from fileserver.workers.base import Scheduler
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 1024
 STACK_SIZE = 512 * 1024  # bytes of address space for each client's thread
 SWEEP_INTERVAL = 3600.0  # seconds between two looks for old uploads
 _HOUSEKEEPING_SECONDS = 1.0
-# Seconds of one wait for a client. Where a shutdown of the listener does not end it, it must end by itself.
-_ACCEPT_SECONDS = None if sys.platform.startswith("linux") else 1.0
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _ACCEPT_PAUSE = 0.1  # seconds to wait when the system has no more descriptors
 
@@ -86,7 +83,7 @@ class FileServer:
 
     def __enter__(self) -> "FileServer":
         self._uploads.sweep()
-        self._listener = _listen(self._host, self._port)
+        self._listener = listen(self._host, self._port)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -295,23 +292,3 @@ class Client:
 
     def announce_to(self, scheduler: Scheduler) -> None:
         self.session.connection.scheduler = scheduler
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family, _, _, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        if sys.platform == "win32":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-        else:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # which those of the clients inherit
-        listener.bind(address)
-        listener.listen(BACKLOG)
-        listener.settimeout(_ACCEPT_SECONDS)
-    except BaseException:
-        listener.close()
-        raise
-    return listener

@@ -37,9 +37,7 @@ class DownloadVerbs:
             transfer = peer.start_download(file.name, span, pace, request)
             try:
                 sha256 = self._context.storage.sha256_of(file)
-                header = replies.content_ok(
-                    transfer.id, file.name, file.size, file.mtime, file.etag, request.offset, length, sha256
-                )
+                header = replies.content_ok(transfer.id, file, request.offset, length, sha256)
                 send(connection, file, transfer, header, replies.content_end(transfer.id, length))
             except (ErrorReply, PeerGone, Stalled, Stopped, FileChanged) as error:
                 peer.end(transfer, error)

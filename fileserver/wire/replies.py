@@ -1,7 +1,7 @@
 """What the server answers, written and read: ``OK``, ``END`` and ``ERR`` lines."""
 
 import json
-from typing import Any
+from typing import Any, Protocol
 
 from fileserver.wire.lines import Fields, encode_line
 
@@ -32,13 +32,27 @@ def ok(**fields: Any) -> bytes:
     return encode_line("OK", fields)
 
 
-def content_ok(
-    id: int, name: str, size: int, mtime: float, etag: str, offset: int, length: int, sha256: str | None
-) -> bytes:
+class FileFacts(Protocol):
+    """What is told of a file whose bytes follow."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def mtime(self) -> float: ...
+
+    @property
+    def etag(self) -> str: ...
+
+
+def content_ok(id: int, file: FileFacts, offset: int, length: int, sha256: str | None) -> bytes:
     """The ``OK`` line before the bytes of a file: as ``ok`` would write it, in a third of the time."""
     line = (
-        f'OK {{"id": {id}, "name": {_quoted(name)}, "size": {size}, "mtime": {mtime!r}, '
-        f'"etag": {_quoted(etag)}, "offset": {offset}, "length": {length}, '
+        f'OK {{"id": {id}, "name": {_quoted(file.name)}, "size": {file.size}, "mtime": {file.mtime!r}, '
+        f'"etag": {_quoted(file.etag)}, "offset": {offset}, "length": {length}, '
         f'"sha256": {_quoted(sha256) if sha256 else "null"}}}\n'
     )
     return line.encode()

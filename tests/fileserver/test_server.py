@@ -26,7 +26,7 @@ from fileserver.events import (
     TransferFinished,
     TransferStarted,
 )
-from fileserver.net import unacknowledged, waiter
+from fileserver.net import listener, unacknowledged, waiter
 from fileserver.rights import Principal
 from fileserver.server import FileServer
 from fileserver.storage import folder as storage_module
@@ -697,7 +697,7 @@ def test_the_observer_hears_of_every_ending_before_shutdown_returns(running: Run
 def test_a_wait_for_clients_ends_by_itself_where_nothing_else_ends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "_ACCEPT_SECONDS", 0.02)
+    monkeypatch.setattr(listener, "ACCEPT_SECONDS", 0.02)
     pause = threading.Event()
     with run_server(tmp_path) as running:
         for _ in range(5):

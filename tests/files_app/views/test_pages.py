@@ -21,6 +21,7 @@ from files_app.models import File, Transfer
 from files_app.views import pages as views
 from fileserver.context import Limits
 from fileserver.events import TransferFinished, TransferStarted
+from fileserver.storage.base import Entry
 from fileserver.storage.folder import Storage
 from fileserver.storage.writer import UploadWriter
 from fileserver.wire import replies
@@ -223,8 +224,8 @@ def _dated_far_away(file: Any) -> dict[str, Any]:
     return {"name": file.name, "size": file.size, "mtime": 1e13, "etag": file.etag}
 
 
-def _content_dated_far_away(content_ok: Any, key: int, name: str, size: int, mtime: float, *rest: Any) -> Any:
-    return content_ok(key, name, size, 1e13, *rest)
+def _content_dated_far_away(content_ok: Any, key: int, file: Any, *rest: Any) -> Any:
+    return content_ok(key, Entry(file.name, file.size, 1e13, file.etag), *rest)
 
 
 class TestHead:

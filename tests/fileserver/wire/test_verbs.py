@@ -3,6 +3,7 @@
 import contextlib
 import json
 import time
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fileserver.pacing import Pace
+from fileserver.storage.base import Entry
 from fileserver.wire import lines, replies
 from fileserver.wire.lines import ForeignProtocol, encode_line, refuse_foreign, request_line
 from fileserver.wire.replies import BadReply, ErrorReply, parse_bare, parse_reply
@@ -414,15 +416,20 @@ def test_after_these_codes_and_no_others_the_server_closes() -> None:
 
 @given(
     id=st.integers(1, 2**63),
-    name=st.text(st.characters(exclude_categories=["Cs"])),
-    size=st.integers(0, 2**63),
-    mtime=st.floats(allow_nan=False, allow_infinity=False),
-    etag=st.text("0123456789abcdef-"),
+    file=st.builds(
+        Entry,
+        name=st.text(st.characters(exclude_categories=["Cs"])),
+        size=st.integers(0, 2**63),
+        mtime=st.floats(allow_nan=False, allow_infinity=False),
+        etag=st.text("0123456789abcdef-"),
+    ),
     offset=st.integers(0, 2**63),
     length=st.integers(0, 2**63),
     sha256=st.none() | st.just(HASH),
 )
-def test_the_lines_around_content_are_as_any_other(**fields: Any) -> None:
-    assert replies.content_ok(**fields) == replies.ok(**fields)
-    key, sent = fields["id"], fields["length"]
-    assert replies.content_end(key, sent) == replies.end(id=key, sent=sent)
+def test_the_lines_around_content_are_as_any_other(
+    id: int, file: Entry, offset: int, length: int, sha256: str | None
+) -> None:
+    wanted = replies.ok(id=id, **asdict(file), offset=offset, length=length, sha256=sha256)
+    assert replies.content_ok(id, file, offset, length, sha256) == wanted
+    assert replies.content_end(id, length) == replies.end(id=id, sent=length)

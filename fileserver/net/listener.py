@@ -1,0 +1,29 @@
+"""The socket on which the server waits for its clients."""
+
+import socket
+import sys
+
+BACKLOG = 1024  # clients that the system keeps until they are accepted
+# Seconds of one wait for a client. Where a shutdown of the listener does not end it, it must end by itself.
+ACCEPT_SECONDS = None if sys.platform.startswith("linux") else 1.0
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens on ``host``, an address or a name, and ``port``; 0 is any that is free."""
+    family, _, _, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if sys.platform == "win32":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # which those of the clients inherit
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.settimeout(ACCEPT_SECONDS)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
