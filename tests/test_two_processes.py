@@ -249,8 +249,13 @@ def test_the_command_downloads_and_uploads(stack: Stack, tmp_path: Path) -> None
 
 
 def test_what_cannot_be_started_is_refused_with_a_sentence(stack: Stack, tmp_path: Path) -> None:
-    taken = stack.manage("runfileserver")
-    assert (taken.returncode, "SERVER_PORT" in taken.stderr) == (1, True)
+    second = stack.manage("runfileserver")
+    assert (second.returncode, "is served by another file server already" in second.stderr) == (1, True)
+    other = Stack(tmp_path)  # with a folder and a database of its own
+    other.environment["SERVER_PORT"] = str(stack.server_port)
+    assert other.manage("migrate", "--verbosity", "0").returncode == 0
+    occupied = other.manage("runfileserver")
+    assert (occupied.returncode, "SERVER_PORT" in occupied.stderr) == (1, True)
     taken = stack.manage("runserver", "--noreload")
     assert (taken.returncode, "WEB_PORT" in taken.stderr) == (1, True)
     for arguments in (["runfileserver", "--host", "0.0.0.0"], ["runserver", "--noreload", "0.0.0.0:0"]):
@@ -258,7 +263,7 @@ def test_what_cannot_be_started_is_refused_with_a_sentence(stack: Stack, tmp_pat
         assert (refused.returncode, "ccess control comes first" in refused.stderr) == (1, True), refused
     missing = stack.manage("runfileserver", "--port", "0", "--files", str(tmp_path / "nowhere"))
     assert (missing.returncode, "does not exist" in missing.stderr) == (1, True)
-    for refusal in (taken, refused, missing):
+    for refusal in (second, occupied, taken, refused, missing):
         assert "Traceback" not in refusal.stderr
 
 

@@ -371,7 +371,7 @@ def test_a_thread_that_cannot_start_is_a_busy_server_and_not_its_end(
     with running.peer() as peer:
         assert peer.err()["code"] == "busy"
         assert peer.rest() == b""
-    assert running.server.registry.ping()["clients"] == 0
+    wait_until(lambda: running.server.registry.ping()["clients"] == 0)
     monkeypatch.setattr(threading.Thread, "start", start)
     assert running.talk(b"PING\n").startswith(b"OK")
 
