@@ -5,22 +5,14 @@ redirects are of this moment too, and without a word about it caches may keep ma
 4.2.2). Only static files may be kept: theirs is the one response that brings another rule along.
 """
 
-from collections.abc import Awaitable, Callable
-
-from asgiref.sync import markcoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from files_app.async_middleware import AsyncMiddleware
 
-class CachingMiddleware:
+
+class CachingMiddleware(AsyncMiddleware):
     """The outermost one, so that refusals of the others have the header too."""
-
-    async_capable = True
-    sync_capable = False
-
-    def __init__(self, get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]]) -> None:
-        self._get_response = get_response
-        markcoroutinefunction(self)
 
     async def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = await self._get_response(request)

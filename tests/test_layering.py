@@ -37,6 +37,7 @@ ROOMS = {
     ],
     "files_app": [
         "sizes",
+        "async_middleware",
         "database",
         "checks",
         "sqlite3",
@@ -210,3 +211,18 @@ def test_an_import_upwards_or_from_outside_is_found(module: str, source: str) ->
 @pytest.mark.parametrize(("module", "source"), RIGHT)
 def test_an_import_downwards_is_let_through(module: str, source: str) -> None:
     assert faults_of(source, module) == []
+
+
+MAX_LINES = {
+    "fileserver": 300,
+    "files_app": 250,
+    "cfsite": 250,
+    "fileserver/workers/thread_per_client.py": 80,
+}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_can_be_read_in_one_go(path: Path) -> None:
+    name = path.relative_to(ROOT).as_posix()
+    most = MAX_LINES.get(name, MAX_LINES[name.partition("/")[0]])
+    assert len(path.read_text("utf-8").splitlines()) <= most

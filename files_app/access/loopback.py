@@ -1,15 +1,14 @@
 """Nobody but this machine, until there are accounts: where servers may listen, and who may ask."""
 
 import socket
-from collections.abc import Awaitable, Callable
 
-from asgiref.sync import markcoroutinefunction
 from django.core.management import CommandError
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 
 from files_app.access.principals import address_of
+from files_app.async_middleware import AsyncMiddleware
 from fileserver.net.address import is_loopback, read_address
 
 
@@ -34,15 +33,8 @@ def require_loopback(host: str, setting: str) -> None:
         )
 
 
-class LoopbackOnlyMiddleware:
+class LoopbackOnlyMiddleware(AsyncMiddleware):
     """Nobody but this machine, however the site was started. Async, so that downloads stay async."""
-
-    async_capable = True
-    sync_capable = False
-
-    def __init__(self, get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]]) -> None:
-        self._get_response = get_response
-        markcoroutinefunction(self)
 
     async def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if is_loopback(address_of(request)):
