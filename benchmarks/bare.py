@@ -8,7 +8,7 @@ import sys
 import threading
 
 from files_app.hosting.process import prepare_for
-from fileserver.context import Limits
+from fileserver.limits import Limits
 from fileserver.server import FileServer
 from fileserver.storage.folder import Storage
 

@@ -6,7 +6,7 @@ a line may say), ``sessions/downloads``, and ``transfers/copying`` (the bytes). 
 happen.
 
 Each part may import only itself and those named before it in this list:
-``events``, ``names``, ``pacing``, ``rights``, ``wire``, ``storage``, ``workers``, ``net``, ``transfers``,
-``context``, ``sessions``, ``server``;
+``events``, ``names``, ``pacing``, ``rights``, ``wire``, ``storage``, ``workers``, ``net``, ``limits``,
+``transfers``, ``context``, ``sessions``, ``server``;
 ``client`` speaks the same protocol from the other side.
 """

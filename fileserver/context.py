@@ -1,45 +1,12 @@
-"""What the sessions of one server share, its limits, and what its clients may do."""
+"""What the sessions of one server share."""
 
-import ssl
 from dataclasses import dataclass, field
 
-from fileserver import workers
 from fileserver.events import Observer
-from fileserver.net.connection import LINE_SECONDS
-from fileserver.net.stall import STALL_SECONDS
-from fileserver.pacing import Pace
+from fileserver.limits import Limits, Options
 from fileserver.rights import Access
 from fileserver.storage.base import Opener, Store, Uploads
-from fileserver.storage.uploads import KEEP_SECONDS
 from fileserver.transfers.registry import Registry
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Times in seconds, sizes in bytes; 0 means no limit where a limit can be absent."""
-
-    max_clients: int = 1000
-    max_clients_per_address: int = 0
-    max_upload_size: int = 0
-    first_silence: float = 30.0
-    silence: float = 300.0
-    line: float = LINE_SECONDS
-    keep_alive: float = 15.0  # silence between two HTTP requests
-    stall: float = STALL_SECONDS
-    grace: float = 10.0
-    waiting: float = 120.0  # for the next part of an upload, until the history calls it aborted
-    keep_partial: float = KEEP_SECONDS
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a server works, beside its limits."""
-
-    worker: str = workers.DEFAULT  # one of ``workers.MODELS``
-    pace: Pace | None = None  # for everybody; ``None`` is full speed
-    direct: bool = False  # whether browsers with a ticket are served over HTTP
-    tls: ssl.SSLContext | None = None  # encrypts what clients and server say; ``None``: plain text
-    page_url: str | None = None  # of the site's page, where a browser that opens this port is sent
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ import time
 from collections.abc import Iterator
 
 from fileserver import workers
-from fileserver.context import Limits, Options, ServerContext
+from fileserver.context import ServerContext
 from fileserver.events import ClientConnected, ClientDisconnected, ClientRefused, Observer, ignore
+from fileserver.limits import Limits, Options
 from fileserver.net.address import address_text, is_loopback
 from fileserver.net.connection import Connection
 from fileserver.net.listener import listen

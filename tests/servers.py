@@ -16,8 +16,8 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from fileserver import workers
-from fileserver.context import Options
 from fileserver.events import Event, TransferFinished
+from fileserver.limits import Options
 from fileserver.rights import Access, Principal, Right, may_everything
 from fileserver.server import FileServer
 from fileserver.storage.folder import Storage

@@ -18,8 +18,8 @@ from files_app.hosting.console import Console
 from files_app.hosting.locks import AlreadyServed, only_server_of, server_name
 from files_app.hosting.queued import QueuedObserver
 from files_app.models import Transfer
-from fileserver.context import Limits, Options
 from fileserver.events import Event
+from fileserver.limits import Limits, Options
 from fileserver.net.address import address_text
 from fileserver.pacing import Pace
 from fileserver.server import FileServer

@@ -19,7 +19,7 @@ from typing import Any
 from files_app.history import recorder
 from files_app.hosting import lifeline
 from files_app.hosting.ending import Ending, ends_on_signal
-from fileserver.context import Limits
+from fileserver.limits import Limits
 
 READY_SECONDS = 30.0
 LOOK = 0.1  # seconds between two looks at the children

@@ -21,8 +21,8 @@ from files_app.history.spill import spill_path
 from files_app.hosting.assembly import listening, recording
 from files_app.models import File, ServerRun, Transfer
 from fileserver.client.blocking import Client
-from fileserver.context import Limits, Options
 from fileserver.events import TransferStarted
+from fileserver.limits import Limits, Options
 from fileserver.pacing import Pace
 from fileserver.server import FileServer
 from fileserver.storage.folder import Storage

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from fileserver import server as server_module
-from fileserver.context import Limits
 from fileserver.events import (
     ClientConnected,
     ClientDisconnected,
@@ -26,6 +25,7 @@ from fileserver.events import (
     TransferFinished,
     TransferStarted,
 )
+from fileserver.limits import Limits
 from fileserver.net import listener, unacknowledged, waiter
 from fileserver.rights import Principal
 from fileserver.server import FileServer
@@ -360,6 +360,7 @@ def test_the_accept_loop_survives_a_lack_of_descriptors(
 def test_a_thread_that_cannot_start_is_a_busy_server_and_not_its_end(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert running.talk(b"PING\n").startswith(b"OK")  # its own threads run
     start = threading.Thread.start
 
     def no_thread(thread: threading.Thread) -> None:

@@ -18,8 +18,8 @@ import pytest
 
 from fileserver.client.aio import AsyncClient
 from fileserver.client.blocking import Client, Incomplete
-from fileserver.context import Limits
 from fileserver.events import ClientConnected, ClientDisconnected, ClientRefused
+from fileserver.limits import Limits
 from fileserver.pacing import Pace
 from fileserver.wire.replies import ErrorReply
 from tests.certificates import client_context, encrypted, server_context

@@ -23,7 +23,7 @@ from files_app.history.recorder import Recorder
 from files_app.models import File, ServerRun, Transfer
 from files_app.models.transfers import Record
 from fileserver import events
-from fileserver.context import Limits
+from fileserver.limits import Limits
 from fileserver.storage.writer import UploadWriter
 from fileserver.wire.replies import ErrorReply
 from tests.files_app.conftest import Served, locked_database, serving, settle

@@ -10,7 +10,7 @@ import pytest
 
 from files_app.hosting import neighbours
 from files_app.hosting.neighbours import who_listens
-from fileserver.context import Limits
+from fileserver.limits import Limits
 from tests.servers import run_server, wait_until
 
 

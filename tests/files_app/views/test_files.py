@@ -210,7 +210,7 @@ class TestWrittenInPlace:
         self, served: Served, monkeypatch: pytest.MonkeyPatch, size: int
     ) -> None:
         refusal = ErrorReply("changed", "The file was changed while it was sent.").line()
-        monkeypatch.setattr("fileserver.wire.verbs.content_end", lambda *facts: refusal)
+        monkeypatch.setattr("fileserver.wire.replies.content_end", lambda *facts: refusal)
         served.put("a", bytes(size))
 
         async def passed_on() -> tuple[int, bool]:

@@ -19,8 +19,8 @@ from django.test.utils import CaptureQueriesContext
 
 from files_app.models import File, Transfer
 from files_app.views import pages as views
-from fileserver.context import Limits
 from fileserver.events import TransferFinished, TransferStarted
+from fileserver.limits import Limits
 from fileserver.storage.base import Entry
 from fileserver.storage.folder import Storage
 from fileserver.storage.writer import UploadWriter

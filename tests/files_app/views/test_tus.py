@@ -17,8 +17,8 @@ import pytest
 
 from cfsite.webserver.body import BodyLost
 from files_app.models import File, Transfer
-from fileserver.context import Limits
 from fileserver.events import TransferFinished, TransferStarted
+from fileserver.limits import Limits
 from fileserver.wire.replies import ErrorReply
 from tests.files_app.conftest import Served, serving
 from tests.files_app.site import HOST, Answer, Exchange, fetch, run

@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 import pytest
 
-from fileserver.context import Limits
 from fileserver.events import ClientDisconnected, FileDeleted, TransferFinished, TransferStarted
+from fileserver.limits import Limits
 from fileserver.names import is_safe
 from fileserver.net.connection import Connection
 from fileserver.pacing import Pace

@@ -19,8 +19,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fileserver.context import Limits
 from fileserver.events import FileDeleted, FileHashed, FilePublished, TransferStarted, TransferVerified
+from fileserver.limits import Limits
 from fileserver.rights import Access, Principal, Right
 from fileserver.sessions import control as control_module
 from fileserver.sessions import session as session_module

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from fileserver import server as server_module
-from fileserver.context import Limits
 from fileserver.events import FilePublished, TransferFinished, TransferStarted
+from fileserver.limits import Limits
 from fileserver.rights import Principal
 from fileserver.storage.partial_files import PARTIALS
 from fileserver.storage.writer import UploadWriter

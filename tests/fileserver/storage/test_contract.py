@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fileserver.context import Options
+from fileserver.limits import Options
 from fileserver.rights import Principal, Ticket
 from fileserver.server import FileServer
 from fileserver.storage.ages import GRACE_SECONDS

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from fileserver.context import Limits
 from fileserver.events import TransferFinished, TransferStarted
+from fileserver.limits import Limits
 from fileserver.net import unacknowledged
 from fileserver.net.connection import Connection
 from fileserver.net.stall import PeerGone, Stalled
