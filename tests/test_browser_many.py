@@ -85,7 +85,7 @@ def test_what_a_dropped_folder_loses_is_a_row_with_the_reason(
         is_in(upload_row(page, f"lossy/{name}"), "done")
     expect(page.locator("#uploads li")).to_have_count(7)
     expect(page.locator("#uploads-count")).to_have_text("2 of 7 done, 5 failed", timeout=PATIENCE)
-    page.wait_for_function("heard.join(' ').includes('failed')")
+    wait_until(lambda: "failed" in page.evaluate("heard.join()"), 15)
     # What failed stands before what is done.
     states = page.locator("#uploads li").evaluate_all("rows => rows.map((row) => row.dataset.state)")
     assert states == ["failed"] * 5 + ["done"] * 2
