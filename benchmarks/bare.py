@@ -1,21 +1,24 @@
 """``python -m benchmarks.bare FOLDER PORT``: the server core, without history, catalogue and log.
 
-All else is as ``runfileserver`` has it.
+All else is as ``runfileserver`` has it, the worker of ``WORKER_MODEL`` too.
 """
 
+import os
 import signal
 import sys
 import threading
 
 from files_app.hosting.process import prepare_for
-from fileserver.limits import Limits
+from fileserver import workers
+from fileserver.limits import Limits, Options
 from fileserver.server import FileServer
 from fileserver.storage.folder import Storage
 
 
 def main(folder: str, port: str) -> None:
     prepare_for(Limits().max_clients)
-    with Storage(folder) as storage, FileServer(storage, port=int(port)) as server:
+    options = Options(worker=os.environ.get("WORKER_MODEL", workers.DEFAULT))
+    with Storage(folder) as storage, FileServer(storage, port=int(port), options=options) as server:
         listener = threading.Thread(target=server.serve_forever)
         listener.start()
         signal.sigwait({signal.SIGTERM, signal.SIGINT})
