@@ -100,7 +100,7 @@ class FileServer:
         return host, port
 
     def serve_forever(self) -> None:
-        """Serve clients until ``shutdown``; the threads of those that are still there go on."""
+        """Serve clients until ``shutdown``; the threads of those that are still there continue."""
         assert self._listener is not None, "not listening"
         usual_size = threading.stack_size(STACK_SIZE)
         try:
@@ -120,7 +120,7 @@ class FileServer:
         grace = self.limits.grace if grace is None else grace
         # 1. No new clients.
         self._stop_listening()
-        # 2. Clients between two requests, and watchers, are told and let go.
+        # 2. Clients between two requests, and watchers, are told so and released.
         self.registry.close()
         for client in self._current():
             client.session.wind_down()

@@ -86,7 +86,7 @@ class FlowRequest(IncomingRequest):
         if self.finished:
             await asyncio.sleep(
                 0
-            )  # an application that goes on after the end must not keep the loop to itself
+            )  # an application that continues after the end must not keep the loop to itself
 
     async def delivered(self) -> bool:
         """Wait until the peer's system has every byte written so far; False if the connection goes first."""

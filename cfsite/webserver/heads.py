@@ -90,7 +90,7 @@ class Head:
 
     def _add_field(self, line: bytes) -> None:
         if line[:1] in (b" ", b"\t"):
-            raise BadHead(400, "A header goes on in a second line, which is not allowed any more.")
+            raise BadHead(400, "A header continues in a second line, which is not allowed any more.")
         name, colon, value = line.partition(b":")
         # A blank before the colon would hide a header from one of two servers.
         if not colon or not _NAME.fullmatch(name) or _CONTROL.search(value):

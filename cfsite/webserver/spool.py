@@ -1,4 +1,4 @@
-"""Files that long bodies wait in, let go of beside the event loop.
+"""Files that long bodies wait in, released beside the event loop.
 
 To remove a gibibyte takes a disk a tenth of a second, in which no other page would be answered.
 """

@@ -171,7 +171,7 @@ class Batch:
             )
 
     def _rows_of_uploads(self) -> dict[str, Transfer]:
-        """Of uploads that go on after a break: they stay one row, from the first try to the last."""
+        """Of uploads that are resumed after a break: they stay one row, from the first try to the last."""
         uploads = {event.upload for event in self._started if event.upload}
         return {row.upload: row for row in Transfer.objects.filter(upload__in=uploads)} if uploads else {}
 

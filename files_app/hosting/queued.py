@@ -27,7 +27,7 @@ class QueuedObserver:
         self._thread = threading.Thread(target=self._run, name=name)
         self._ending = threading.Event()
         self._left_out = itertools.count()  # one step for whoever counts, without a lock
-        self._known = 0  # of them, that were told of
+        self._known = 0  # of them, those already reported
 
     def __call__(self, event: Event) -> None:
         if self._queue.qsize() < MAX_WAITING:

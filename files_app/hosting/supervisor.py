@@ -210,7 +210,7 @@ def say(text: str) -> None:
     try:
         print(text, end="", flush=True)
     except OSError:
-        # The terminal is closed, or the pipe that this went to. The children must be able to go on printing,
+        # The terminal is closed, or the pipe that this went to. The children must be able to print on,
         # and what is left in the buffer must not fail once more at the end.
         _discard_output()
 

@@ -31,7 +31,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
             await super().__call__(scope, receive, send)
-        finally:  # a consumer that is cancelled or fails is not told of its disconnect
+        finally:  # a consumer that is cancelled or fails gets no disconnect
             if self._joined:
                 await feed.leave()
 

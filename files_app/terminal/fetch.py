@@ -1,4 +1,4 @@
-"""One file on its way to this disk: goes on after a break, and is checked before it gets its name.
+"""One file on its way to this disk: resumed after a break, and checked before it gets its name.
 
 Beside the target lie ``NAME.part`` with what has arrived and ``NAME.part.etag``, which says of which state of
 the file it is a part, so that two states are never mixed.

@@ -1,4 +1,4 @@
-"""One file on its way to the file server: goes on after every break, in this run and in the next one.
+"""One file on its way to the file server: resumed after every break, in this run and in the next one.
 
 Which upload a file belongs to is remembered in a small file of the user's own, until the upload is done.
 """
@@ -106,7 +106,7 @@ class Send:
             raise SendError(message) from None
 
     def _where_it_stands(self, client: Client) -> tuple[str | None, int]:
-        """The upload to go on with, if there is one, and how many bytes of it are there."""
+        """The upload to resume, if there is one, and how many bytes of it are there."""
         upload = self._memory.upload
         if upload is None:
             return None, 0

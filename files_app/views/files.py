@@ -45,10 +45,10 @@ async def download(request: HttpRequest, name: str) -> HttpResponseBase:
     task = asyncio.current_task()
     assert task is not None
     task.add_done_callback(lambda task: client.close())
-    wishes = {"name": name, "pace": PACES[pace], **on_behalf_of(request)}
+    fields = {"name": name, "pace": PACES[pace], **on_behalf_of(request)}
     if DECIDING.isdisjoint(lowered(request)):
-        return _sent(request, client, await client.get(**wishes), Selection(200))
-    return await _selected(request, client, wishes)
+        return _sent(request, client, await client.get(**fields), Selection(200))
+    return await _selected(request, client, fields)
 
 
 async def head(request: HttpRequest, name: str) -> HttpResponse:
@@ -59,19 +59,19 @@ async def head(request: HttpRequest, name: str) -> HttpResponse:
     return _empty(state, 200) if selection.status == 200 else _unsent(request, state, selection)
 
 
-async def _selected(request: HttpRequest, client: AsyncClient, wishes: Fields) -> HttpResponseBase:
+async def _selected(request: HttpRequest, client: AsyncClient, fields: Fields) -> HttpResponseBase:
     for _ in range(MAX_LOOKS):
-        state = await client.request("STAT", name=wishes["name"])
+        state = await client.request("STAT", name=fields["name"])
         chosen = _select(request, state)
         if chosen.status not in (200, 206):
             return _unsent(request, state, chosen)
         try:
             part = {"offset": chosen.offset, "length": chosen.length, "etag": state["etag"]}
-            return _sent(request, client, await client.get(**wishes, **part), chosen)
+            return _sent(request, client, await client.get(**fields, **part), chosen)
         except ErrorReply as error:
             if error.code != "changed":
                 raise
-    raise restless(wishes["name"])
+    raise restless(fields["name"])
 
 
 def _select(request: HttpRequest, state: Fields) -> Selection:

@@ -1,4 +1,4 @@
-"""tus 1.0 (https://tus.io/protocols/resumable-upload): uploads that go on after any break.
+"""tus 1.0 (https://tus.io/protocols/resumable-upload): uploads that are resumed after any break.
 
 A thin coat over ``PUT``: each PATCH is one part of an upload of the file server, which alone knows how far it
 is. So an upload is one live row and one row in the history, however many parts, breaks and restarts it takes.

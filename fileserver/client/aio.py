@@ -89,7 +89,7 @@ class AsyncClient:
         """Send one request and read its ``OK``; fields that are ``None`` are left out."""
         given = {key: value for key, value in fields.items() if value is not None}
         self._writer.write(request_line(verb, **given))
-        # To go on with a long upload the server may have to read all that it has of it.
+        # To resume a long upload, the server may have to read all that it has of it.
         return parse_reply(await self._read_line(PUBLISH_TIMEOUT if verb == "PUT" else TIMEOUT))
 
     async def get(self, name: str, **fields: Any) -> AsyncDownload:

@@ -43,7 +43,7 @@ def keep_short(sock: socket.socket, count: int) -> None:
     With the megabytes that Linux allows each byte comes from memory and not from the cache, and the last ones
     are answered late: 1 GiB takes half as long again.
     """
-    with contextlib.suppress(OSError):  # of a peer that is gone: whoever sends will be told
+    with contextlib.suppress(OSError):  # of a peer that is gone: the next send will fail
         if sock.getpeername()[0] == sock.getsockname()[0]:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, count)
 
@@ -116,13 +116,13 @@ class Client:
         self._sock.sendall(request_line(verb, **given))
         if verb != "PUT":
             return self._read_reply()
-        # To go on with a long upload the server may have to read all that it has of it.
+        # To resume a long upload, the server may have to read all that it has of it.
         return self._read_late_reply()
 
     def files(self, prefix: str = "", unread: Callable[[int], None] = lambda count: None) -> Iterator[Fields]:
         """All files, page by page, as ``{"name", "size", "mtime"}``.
 
-        ``unread`` is told of folders and files that the server could not read, with their number.
+        ``unread`` is called with folders and files that the server could not read, with their number.
         """
         after, more = "", True
         while more:

@@ -13,7 +13,7 @@ class LiveState:
 
     def __init__(self) -> None:
         self.status: Row = {}
-        self.transfers: dict[int, Row] = {}  # by their ids, in the order in which they were first told of
+        self.transfers: dict[int, Row] = {}  # by their ids, in the order in which they were first reported
 
     def absorb(self, line: Row) -> None:
         """The next line. A ``full`` one tells of all that runs; any other one of what has changed."""
@@ -21,5 +21,5 @@ class LiveState:
             self.transfers.clear()
         self.transfers.update((row["id"], row) for row in line["transfers"])
         for row in line["ended"]:
-            self.transfers.pop(row["id"], None)  # it may have been so short that no line told of it
+            self.transfers.pop(row["id"], None)  # it may have been so short that no line reported it
         self.status = line["status"]

@@ -1,7 +1,7 @@
 """TLS over a socket, as the server speaks it.
 
 OpenSSL works in memory here (``ssl.MemoryBIO``) and never touches the socket. So a thread may shut the socket
-down while its owner encrypts (``SSLSocket.shutdown`` would make the owner go on in plain text), the end of
+down while its owner encrypts (``SSLSocket.shutdown`` would make the owner continue in plain text), the end of
 the stream is ours to judge, and 256 KiB leave in one system call instead of sixteen. ``ssl`` releases the
 interpreter while it encrypts.
 """

@@ -1,6 +1,6 @@
 """What a connection asks of its transport: bytes in, bytes out, and the endings. Nothing here waits.
 
-A call that cannot go on raises ``WouldBlock`` with the events to wait for; the caller waits and calls again.
+A call that would block raises ``WouldBlock`` with the events to wait for; the caller waits and calls again.
 ``PlainTransport`` is the socket itself, ``TlsTransport`` (in ``tls``) encrypts. The socket below is the same:
 what other threads may call acts on it alone, never on the state of the encryption, which has no lock.
 """

@@ -40,7 +40,7 @@ class UploadVerbs:
             self._context.uploads.forget(upload.id)
 
     def _open_upload(self, request: Put) -> Writer | UploadStatus:
-        """A new upload, one to go on with, or the state of one that has ended."""
+        """A new upload, one to resume, or the state of one that has ended."""
         name, size, upload_id = request.name, request.size, request.upload
         most = self._context.limits.max_upload_size
         if most and size > most:
@@ -106,7 +106,7 @@ class UploadVerbs:
         """What came is kept for a next try, unless it is wrong, unwanted or does not fit."""
         if isinstance(error, ErrorReply):
             error.closes = True  # the rest of the bytes is on its way
-        # Where somebody else goes on with it, it is still one transfer.
+        # Where another client resumes it, it is still one transfer.
         may_wait = isinstance(error, Displaced) or (is_part and isinstance(error, PeerGone | Stalled))
         if may_wait and not transfer.control.wait_for_part():
             self._peer.end_transfer()

@@ -18,10 +18,10 @@ def no_wake() -> None:
 
 
 class Displaced(ErrorReply):
-    """Raised in the old writer: somebody else goes on with its upload."""
+    """Raised in the old writer: another client resumes its upload."""
 
     def __init__(self) -> None:
-        super().__init__("busy", "Another client goes on with this upload.")
+        super().__init__("busy", "Another client has resumed this upload.")
 
 
 class Claim:

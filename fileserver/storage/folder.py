@@ -76,7 +76,7 @@ class Storage:
             raise
 
     def _is_at(self, name: str, file: os.stat_result) -> bool:
-        """Whether ``name`` leads to this very file; also if that cannot be told now."""
+        """Whether ``name`` leads to this very file; also if that is not known now."""
         try:
             with self.paths.at(name) as place:
                 return os.path.samestat(place.lstat(), file)

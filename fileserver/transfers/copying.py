@@ -129,7 +129,7 @@ def _send_paced(
 def receive(connection: Connection, upload: Writer, transfer: Transfer, length: int) -> None:
     """Write the next ``length`` bytes to ``upload``.
 
-    Raises ``ErrorReply`` when the disk refuses, ``Displaced`` when somebody else goes on with the upload,
+    Raises ``ErrorReply`` when the disk refuses, ``Displaced`` when another client resumes the upload,
     ``PeerGone``, ``Stalled`` and ``Stopped``.
     """
 

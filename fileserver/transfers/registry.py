@@ -163,7 +163,7 @@ class Registry:
 
     @contextmanager
     def watching(self, may_see: Callable[[str], bool] = lambda name: True) -> Iterator[Watcher]:
-        """A watcher that is told of the transfers of files whose names its viewer ``may_see``."""
+        """A watcher of the transfers of files whose names its viewer ``may_see``."""
         watcher = Watcher(self, may_see)
         with self._lock:
             self._watchers.add(watcher)

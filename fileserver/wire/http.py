@@ -144,7 +144,7 @@ def _headers_of(lines: list[bytes]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for line in lines:
         name, colon, rest = line.partition(b":")
-        # A blank at the beginning would go on with the line before, one before the colon hide a header.
+        # A blank at the beginning would continue the line before; one before the colon would hide a header.
         if not colon or not _FIELD_NAME.fullmatch(name) or _CONTROL.search(rest):
             raise Refused(400, "A line of the request's header cannot be understood.")
         key, value = name.decode().lower(), rest.strip(b" \t").decode("latin-1")

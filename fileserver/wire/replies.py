@@ -33,7 +33,7 @@ def ok(**fields: Any) -> bytes:
 
 
 class FileFacts(Protocol):
-    """What is told of a file whose bytes follow."""
+    """What a reply says of the file whose bytes follow."""
 
     @property
     def name(self) -> str: ...

@@ -34,7 +34,7 @@ SPARE = "SpareThread"  # the name of a thread while it has no client
 class FairLock:
     """For any thread; the first to come is the first to have it.
 
-    Only a matter of speed: a thread that waits for too long goes on without it, so nothing may rely on it.
+    Only a matter of speed: a thread that waits for too long continues without it, so nothing may rely on it.
     """
 
     def __init__(self) -> None:

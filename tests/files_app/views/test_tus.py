@@ -251,7 +251,7 @@ class TestTakeOver:
         asked, new, old = run(both())
         assert asked.headers["upload-offset"] == "40000"
         assert (new.status, new.headers["upload-offset"]) == (204, str(len(DATA)))
-        assert (old.status, old.text) == (423, "Another client goes on with this upload.\n")
+        assert (old.status, old.text) == (423, "Another client has resumed this upload.\n")
         assert (served.folder / "a.bin").read_bytes() == DATA
         row = finished(served)
         assert (row.outcome, row.done, row.length) == ("complete", len(DATA), len(DATA))

@@ -78,7 +78,7 @@ def test_the_newest_writer_that_names_the_right_offset_takes_over(
     wait_for_bytes(new, upload, count)
     assert go_on(new, upload, count, length=new_length) == {"id": 1, "upload": upload, "offset": count}
     told = old.err()
-    assert (told["code"], told["message"]) == ("busy", "Another client goes on with this upload.")
+    assert (told["code"], told["message"]) == ("busy", "Another client has resumed this upload.")
     assert old.rest() == b""
     new.send(DATA[count:])
     assert new.end()["sha256"] == HASH
