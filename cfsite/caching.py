@@ -15,7 +15,7 @@ class CachingMiddleware(AsyncMiddleware):
     """The outermost one, so that refusals of the others have the header too."""
 
     async def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        response = await self._get_response(request)
+        response = await self.get_response(request)
         given = response.headers.get("Cache-Control")
         # The admin says five things at once, of which this one overrules the others.
         if given is None or "no-store" in given:

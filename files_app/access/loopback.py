@@ -38,7 +38,7 @@ class LoopbackOnlyMiddleware(AsyncMiddleware):
 
     async def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if is_loopback(address_of(request)):
-            return await self._get_response(request)
+            return await self.get_response(request)
         message = "This site can only be used on the machine it runs on: access control comes first."
         context = {"status": 403, "title": "Not from here", "message": message}
         return TemplateResponse(request, "error.html", context, status=403).render()
