@@ -84,7 +84,7 @@ class FileServer:
 
     def __enter__(self) -> "FileServer":
         self._uploads.sweep()
-        self._listener = listen(self._host, self._port)
+        self._listener = listen(self._host, self._port, self.limits.max_clients)
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -3,13 +3,17 @@
 import socket
 import sys
 
-BACKLOG = 1024  # clients that the system keeps until they are accepted
+BACKLOG = 1024  # clients that the system keeps, at least, until they are accepted
 # Seconds of one wait for a client. Where a shutdown of the listener does not end it, it must end by itself.
 ACCEPT_SECONDS = None if sys.platform.startswith("linux") else 1.0
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on ``host``, an address or a name, and ``port``; 0 is any that is free."""
+def listen(host: str, port: int, max_clients: int = BACKLOG) -> socket.socket:
+    """A socket that listens on ``host``, an address or a name, and ``port``; 0 is any that is free.
+
+    ``max_clients`` may come in the same moment: beyond the backlog the system drops their first packets, and
+    after some tries resets them. The system may allow fewer (Linux: ``net.core.somaxconn``).
+    """
     family, _, _, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
@@ -21,7 +25,7 @@ def listen(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # which those of the clients inherit
         listener.bind(address)
-        listener.listen(BACKLOG)
+        listener.listen(max(BACKLOG, max_clients))
         listener.settimeout(ACCEPT_SECONDS)
     except BaseException:
         listener.close()
