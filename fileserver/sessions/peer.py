@@ -73,7 +73,8 @@ class Peer:
         return found
 
     def may(self, right: Right, name: str = "") -> bool:
-        return self.principal is not None and self.context.access.may(self.principal, right, name)
+        principal = self.principal
+        return principal is not None and self.context.access.may(principal, right, name)
 
     def require(self, verb: str, right: Right, name: str, behalf: RelayRequest | None = None) -> None:
         """Raise ``ErrorReply`` unless this peer may do that, and whom it speaks for too."""

@@ -104,6 +104,7 @@ class Transfer:
         "control",
         "done",
         "facts",
+        "id",
         "meter",
         "name",
         "observer",
@@ -112,6 +113,7 @@ class Transfer:
 
     def __init__(self, facts: TransferFacts, control: Control, observer: Observer) -> None:
         self.facts = facts
+        self.id = facts.id
         self.control = control
         self.observer = observer
         self.name = facts.name
@@ -121,10 +123,6 @@ class Transfer:
         self.meter: RateMeter | None = None  # of one that somebody has looked at
         self._base = facts.done  # bytes that had moved before this transfer began
         self._next_report = self.begun + PROGRESS_INTERVAL
-
-    @property
-    def id(self) -> int:
-        return self.facts.id
 
     @property
     def moved(self) -> int:
