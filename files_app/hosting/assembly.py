@@ -115,7 +115,7 @@ def _the_only_server_of(storage: Storage) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             with as_command_errors():
-                stack.enter_context(only_server_of(storage.root))
+                stack.enter_context(only_server_of(storage))
         except AlreadyServed as error:
             raise CannotServe(str(error)) from None
         except OSError as error:  # as of a lock's file that belongs to another user

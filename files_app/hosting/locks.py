@@ -16,7 +16,9 @@ from pathlib import Path
 from django.db import connection
 
 from files_app.database import sqlite_file
+from fileserver.storage.folder import Storage
 from fileserver.storage.partial_files import PARTIALS
+from fileserver.wire.replies import ErrorReply
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +32,13 @@ class AlreadyServed(Exception):
 
 
 @contextlib.contextmanager
-def only_server_of(folder: Path) -> Iterator[None]:
+def only_server_of(storage: Storage) -> Iterator[None]:
     """Have the folder and the database of the settings for this process alone.
 
-    Raises ``AlreadyServed``, or ``OSError`` if the file of a lock cannot be opened.
+    Raises ``AlreadyServed``, or ``OSError`` if the file of a lock cannot be opened. A folder that takes the
+    place of this one is locked too, before it is served.
     """
-    with _locked_folder(folder), _locked_database():
+    with _locked_folder(storage), _locked_database():
         yield
 
 
@@ -45,23 +48,33 @@ def server_name(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def _locked_folder(folder: Path) -> Iterator[None]:
+def _locked_folder(storage: Storage) -> Iterator[None]:
     refusal = (
-        f"The folder {folder} is served by another file server already. "
+        f"The folder {storage.root} is served by another file server already. "
         "Stop that one, or set FILES_DIRECTORY (or --files) to another folder."
     )
-    if sys.platform == "win32":  # where only files can be locked; this one is out of every client's sight
-        hidden = folder / PARTIALS
+    root = storage.paths.root
+    if root.fd is None:  # Windows locks only files; this one is out of every client's sight
+        hidden = storage.root / PARTIALS
         hidden.mkdir(exist_ok=True)
         with _locked_file(hidden / "server.lock", refusal):
             yield
-    else:  # the folder itself, so that nothing is left in it and it may be read-only
-        fd = os.open(folder, os.O_RDONLY)
-        try:
-            _lock_or_refuse(fd, refusal)
-            yield
-        finally:
-            os.close(fd)  # which ends the lock
+        return
+    # The folder itself, so that nothing is left in it and it may be read-only.
+    _lock_or_refuse(root.fd, refusal)
+    root.take_by(_take_in_its_place)
+    try:
+        yield
+    finally:
+        _unlock(root.fd)
+
+
+def _take_in_its_place(fd: int) -> None:
+    """Lock a folder that is about to take the place of the one that was served."""
+    try:
+        _lock_or_refuse(fd, "Another folder is in the place of the server's, and another server serves it.")
+    except AlreadyServed as error:
+        raise ErrorReply("unavailable", str(error)) from None
 
 
 @contextlib.contextmanager
@@ -128,11 +141,17 @@ if sys.platform == "win32":
     def _lock(fd: int) -> None:
         msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
 
+    def _unlock(fd: int) -> None:
+        """Never called: there is no descriptor of a folder."""
+
 else:
     import fcntl
 
     def _lock(fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fileserver.storage.place import READ_FOLDER, Place, is_reparse_point, unavailable
@@ -35,6 +35,7 @@ class Root:
         self._lock = threading.Lock()
         self._seen_until = 0.0  # monotonic seconds
         self.generation = 0  # how often it was opened anew
+        self._take: Callable[[int], None] = _take_freely
         try:
             with os.scandir(path):
                 pass
@@ -54,6 +55,11 @@ class Root:
         if self.fd is not None:
             os.close(self.fd)
             self.fd = None
+
+    def take_by(self, take: Callable[[int], None]) -> None:
+        """From now on call ``take`` with the descriptor of each folder that is about to be served in the
+        place of this one. It may lock it, or raise what keeps it from being served."""
+        self._take = take
 
     # --- is it there?
 
@@ -99,6 +105,7 @@ class Root:
                 return
             fd = os.open(self.path, READ_FOLDER)
             try:
+                self._take(fd)
                 os.dup2(fd, self.fd, inheritable=False)
                 self.generation += 1
             finally:
@@ -137,6 +144,10 @@ class Root:
             if not stat.S_ISDIR(os.lstat(path).st_mode) or is_reparse_point(os.lstat(path)):
                 raise NotADirectoryError(errno.ENOTDIR, "not a folder", path)
         return path
+
+
+def _take_freely(fd: int) -> None:
+    """For whoever cares for no other server."""
 
 
 def _make_folder(path: str, dir_fd: int | None) -> None:

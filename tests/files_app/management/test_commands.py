@@ -33,6 +33,7 @@ from fileserver.events import TransferStarted
 from fileserver.pacing import SLOW_MOTION, Pace
 from fileserver.server import FileServer
 from fileserver.storage import root as root_module
+from fileserver.storage.folder import Storage
 from fileserver.storage.partial_files import PARTIALS
 from fileserver.wire.lines import Fields
 from fileserver.wire.replies import BadReply
@@ -977,7 +978,7 @@ class TestRunFileServer:
         self, folder: Path, tmp_path: Path
     ) -> None:
         (tmp_path / "other").mkdir()
-        with only_server_of(folder):
+        with Storage(folder) as storage, only_server_of(storage):
             with pytest.raises(CommandError, match=r"The folder .*served is served by another file server"):
                 self.run("--files", str(folder))
             with pytest.raises(CommandError, match=r"The database .* is used by another file server already"):
