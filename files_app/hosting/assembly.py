@@ -15,7 +15,7 @@ from files_app.database import as_command_errors
 from files_app.history.catalogue import Catalogue
 from files_app.history.recorder import Recorder
 from files_app.hosting.console import Console
-from files_app.hosting.locks import AlreadyServed, only_server_of, server_name
+from files_app.hosting.locks import AlreadyServed, is_alone, only_server_of, server_name
 from files_app.hosting.queued import QueuedObserver
 from files_app.models import Transfer
 from fileserver.events import Event
@@ -129,7 +129,7 @@ def recording(recorder: Recorder, storage: Storage, server: FileServer) -> Itera
     name = server_name(storage.root)
     with as_command_errors():
         recorder.recover()
-        interrupted = Transfer.objects.close_interrupted(name)
+        interrupted = Transfer.objects.close_interrupted(name, is_alone())
         recorder.register(name)
     if interrupted:
         log.warning("%d transfers were running when the server last died: closed as interrupted", interrupted)

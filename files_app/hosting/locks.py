@@ -47,6 +47,12 @@ def server_name(folder: Path) -> str:
     return os.fsencode(folder.resolve()).decode("utf-8", "backslashreplace")
 
 
+def is_alone() -> bool:
+    """Whether whoever holds the locks knows every other server of the database to be dead, whatever folder it
+    had. A restart of PostgreSQL loses its lock, and a second server may have come in since."""
+    return sqlite_file() is not None
+
+
 @contextlib.contextmanager
 def _locked_folder(storage: Storage) -> Iterator[None]:
     refusal = (

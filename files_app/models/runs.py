@@ -17,8 +17,9 @@ class ServerRun(models.Model):
 
     ``name`` says which server this was: the folder that it serves, with all links resolved. A folder has one
     live server at a time, by a lock that ends with its process. So a server that starts knows that all other
-    runs of its name are dead, and closes what they left running, at their last sign of life. Of a run with
-    another name it knows nothing, and leaves its rows alone.
+    runs of its name are dead, and closes what they left running, at their last sign of life. SQLite has one
+    live server, so there all others are dead, though the folder was moved. On PostgreSQL it knows nothing of
+    a run with another name that was alive a while ago, and leaves its rows alone.
     """
 
     key = models.CharField(max_length=32, unique=True, help_text="names it outside the database too")

@@ -1,15 +1,19 @@
 """What was moved: a row for each download and upload, whatever its client."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import NamedTuple
 
 from django.db import models
 from django.db.models import Max, Q
+from django.utils import timezone
 
 from files_app.models import bulk
 from files_app.models.files import File
 from files_app.models.runs import ServerRun
 from files_app.models.search import named, words_of
+
+SILENT = timedelta(hours=1)  # after which a server that gave no sign of life is taken for dead
 
 
 class Record(NamedTuple):
@@ -61,14 +65,16 @@ class TransferQuerySet(models.QuerySet["Transfer"]):
         made_of = {"file_id": files.get, "server_id": lambda _: server}
         return bulk.insert(Transfer, Record._fields, rows, made_of)
 
-    def close_interrupted(self, name: str) -> int:
-        """Give an ending to what dead servers of this ``name`` left running; how many there were.
+    def close_interrupted(self, name: str, is_alone: bool = False) -> int:
+        """Give an ending to what dead servers left running; how many there were.
 
-        For a server that starts, and holds the lock of its name. Rows of before servers had names are of dead
-        ones too. A row ends when its server was last known to be alive. Of a server that left no sign of
-        life, that is when its last transfer ended.
+        For a server that starts, and holds the lock of its ``name``: other servers of this name are dead.
+        Those of other names are if nobody else can be alive (``is_alone``), and if they gave no sign of life
+        for ``SILENT``; rows of before servers had names are of dead ones too. A row ends when its server was
+        last known to be alive. Of a server that left no sign of life, that is when its last transfer ended.
         """
-        dead = Q(server=None) | Q(server__name__in=[name, ""])
+        silent = Q(server__seen_at__lt=timezone.now() - SILENT)
+        dead = Q() if is_alone else Q(server=None) | Q(server__name__in=[name, ""]) | silent
         left = list(self.filter(dead, outcome=Transfer.Outcome.RUNNING).select_related("server"))
         before = ServerRun.objects.filter(name="").last_seen() if left else None
         ended = self.aggregate(last=Max("finished_at"))["last"] if left and before is None else None

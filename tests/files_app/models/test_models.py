@@ -12,6 +12,7 @@ from django.db import connection
 from django.db.models import Count, Sum
 from django.db.models.functions import Coalesce
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from files_app.models import File, ServerRun, Transfer
 from files_app.models.dates import to_datetime
@@ -286,19 +287,31 @@ class TestTransfers:
         assert [row.seconds for row in ends] == [30.0, 2.5, 0.0]
         assert ends[1].done == 10
 
-    def test_a_start_closes_the_rows_of_dead_servers_of_its_own_name_only(self) -> None:
-        def run(key: str, name: str, seconds: float) -> ServerRun:
-            return ServerRun.objects.create(
-                key=key, name=name, started_at=NOW, seen_at=NOW + timedelta(seconds=seconds)
+    @pytest.mark.parametrize(
+        ("is_alone", "unknown"), [(False, ("running", None)), (True, ("interrupted", 7100.0))]
+    )
+    def test_a_start_closes_the_rows_of_the_servers_that_it_knows_to_be_dead(
+        self, is_alone: bool, unknown: tuple[str, float | None]
+    ) -> None:
+        begun = timezone.now() - timedelta(seconds=7200)
+        seen = {"/srv/files": 10, "/srv/lately": 7100, "/srv/silent": 3000, "": 30}
+        servers = [
+            ServerRun.objects.create(
+                key=name, name=name, started_at=begun, seen_at=begun + timedelta(seconds=seconds)
             )
-
-        own, other, unnamed = run("1", "/srv/files", 10), run("2", "/srv/else", 20), run("3", "", 30)
-        rows = [make_transfer(server=server) for server in (own, other, unnamed, None)]
-        assert Transfer.objects.close_interrupted("/srv/files") == 3
+            for name, seconds in seen.items()
+        ]
+        rows = [make_transfer(server=server, started_at=begun) for server in (*servers, None)]
+        Transfer.objects.close_interrupted("/srv/files", is_alone)
         for row in rows:
             row.refresh_from_db()
-        assert [row.outcome for row in rows] == ["interrupted", "running", "interrupted", "interrupted"]
-        assert [row.seconds for row in rows] == [10.0, None, 30.0, 30.0]
+        assert [(row.outcome, row.seconds) for row in rows] == [
+            ("interrupted", 10.0),
+            unknown,
+            ("interrupted", 3000.0),
+            ("interrupted", 30.0),
+            ("interrupted", 30.0),
+        ]
 
     def test_without_a_sign_of_life_it_ends_with_the_last_transfer_that_did(self) -> None:
         make_transfer(outcome="complete", finished_at=NOW + timedelta(seconds=5))
