@@ -1,5 +1,6 @@
 """``manage.py files``: what can be had."""
 
+import io
 import os
 import sys
 from argparse import ArgumentParser
@@ -40,6 +41,8 @@ class Command(BaseCommand):
 
     def _show(self, entries: list[dict[str, Any]]) -> None:
         if not console.is_terminal:  # for other programs: bytes, Unix time, name
+            if isinstance(sys.stdout, io.TextIOWrapper):  # each name as it is, whatever the terminal can show
+                sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
             try:
                 for entry in entries:
                     self.stdout.write(f"{entry['size']}\t{entry['mtime']:.0f}\t{entry['name']}")
