@@ -11,6 +11,8 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 ANEW = "Stop the servers, put a backup in its place or remove it, with its -wal and -shm, and start again"
 # What SQLite says (a number) or PostgreSQL (a state), and what to do.
 _SENTENCES: dict[int | str, str] = {
+    "25006": "The database {name} is read-only now. Make it writable, or set DATABASE_URL to one that is.",
+    "42501": "The database {name} may not be written. Look at the rights of its user.",
     "55P03": "The database {name} is locked by another program: wait until that has ended.",
     sqlite3.SQLITE_BUSY: "The database {name} is locked by another program: wait until that has ended.",
     sqlite3.SQLITE_LOCKED: "The database {name} is locked by another program: wait until that has ended.",
@@ -19,9 +21,16 @@ _SENTENCES: dict[int | str, str] = {
     sqlite3.SQLITE_FULL: "The disk is full, so the database {name} cannot be written. Make room there.",
     sqlite3.SQLITE_READONLY: "The database {name} may not be written. Look at the rights of the file.",
 }
+# States of PostgreSQL, or their beginnings, that are no fault of what was to be written, and yet to psycopg
+# no OperationalError: read-only as a standby is, no right to write, no table, no column, a fault of its own.
+_NOT_OF_THE_DATA = ("25", "42501", "42P01", "42703", "XX")
 _GONE = "There is no database {name}. Put a backup there, or make a new one: python manage.py migrate"
 _LACKS = ("42P01", "42703")  # a table, a column: for PostgreSQL a fault of the statement
 _TABLES = "The database {name} lacks tables. Put a backup in its place, or run: python manage.py migrate"
+
+
+class OutOfService(OperationalError):
+    """Nothing can be written now; the text is a sentence that says why."""
 
 
 def is_out_of_service(error: BaseException) -> bool:
@@ -29,7 +38,7 @@ def is_out_of_service(error: BaseException) -> bool:
     # What SQLite says of a damaged file is a DatabaseError and none of its kinds, which are about the data.
     if isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError:
         return True
-    return _state_of(error) in _LACKS
+    return (_state_of(error) or "").startswith(_NOT_OF_THE_DATA)
 
 
 def _state_of(error: BaseException) -> str | None:
@@ -47,6 +56,8 @@ def sqlite_file() -> Path | None:
 
 def sentence_of(error: BaseException, short: bool = False) -> str:
     """What is wrong and what to do about it; ``short``: with the name of the file, not the path."""
+    if isinstance(error, OutOfService):
+        return str(error)
     file = sqlite_file()
     name = str(connection.settings_dict["NAME"]) if file is None or not short else file.name
     if file and not file.exists():

@@ -83,12 +83,18 @@ class Batch:
                 item.write()
 
     def _without_known(self) -> list[Item]:
-        """Leave out the tries of an upload up to the one whose ending its row has: it has all of them."""
+        """Leave out what is written already: endings that a failed write left in the file twice, and the
+        tries of an upload up to the one whose ending its row has, for it has all of them."""
         uploads = {item.started.upload for item in self._items if isinstance(item, Try)}
         ended = dict(Transfer.objects.filter(upload__in=uploads).values_list("upload", "finished_at"))
         left: list[Item] = []
         known: set[str] = set()
+        ids = set(self._rows.ended)
         for item in reversed(self._items):
+            if isinstance(item, FinishedRow | Try):
+                if item.id in ids:
+                    continue
+                ids.add(item.id)
             if isinstance(item, Try):
                 upload = item.started.upload
                 if upload in known or ended.get(upload) == to_datetime(item.finished.at):

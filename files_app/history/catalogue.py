@@ -21,7 +21,7 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from files_app.history.recorder import Recorder
-from files_app.models import File
+from files_app.models import File, Transfer
 from files_app.models.dates import to_datetime
 from files_app.models.files import ADDED
 from fileserver.events import FileDeleted, FileHashed, FilePublished
@@ -53,6 +53,7 @@ class Catalogue:
         self._announce = announce
         # name → etag, as the rows have it; changed in the recorder's thread only, and when they are committed
         self._known: dict[str, str] = {}
+        self._looked_at = timezone.now()  # when the last look began; what was there then has a row
         self._counted = False
         self._complaint = ""  # why the last look failed
         self._purge_due = 0.0  # monotonic seconds
@@ -103,6 +104,7 @@ class Catalogue:
 
     def _look(self) -> None:
         """Compare the folder with the rows, and have the differences written."""
+        begun = timezone.now()
         differing = self._differing()
         # Each batch is a job by itself, behind what has come meanwhile: so the history waits for one only.
         batches = [differing[at : at + WRITE_BATCH] for at in range(0, len(differing), WRITE_BATCH)]
@@ -110,6 +112,7 @@ class Catalogue:
             batches.append([])
         for batch in batches:
             self._have_written(partial(self._reconcile, batch, batch is batches[-1]))
+        self._looked_at = begun
         if time.monotonic() >= self._purge_due:
             self._purge_due = time.monotonic() + PURGE_INTERVAL
             self._have_written(self._purge)
@@ -149,6 +152,9 @@ class Catalogue:
         File.rows.filter(name__in=gone, gone_at=None).update(gone_at=timezone.now())
         written = [self._seen(entry, rows.get(entry.name)) for entry in present]
         File.rows.upsert([row for row in written if row is not None], kept=ADDED)
+        if new := [entry.name for entry in present if entry.name not in rows]:
+            # A file is served from its first moment: it may have been downloaded before it had a row.
+            Transfer.objects.link_to_files(new, self._looked_at)
         self._commit({entry.name: entry.etag for entry in present}, gone, whole)
 
     def _seen(self, entry: Entry, known: File | None) -> File | None:
@@ -160,6 +166,7 @@ class Catalogue:
             row.sha256 = known.sha256
             if row.sha256:
                 self._storage.remember_hash(entry.name, entry.etag, row.sha256)
+        row.sha256 = row.sha256 or self._storage.sha256_of(entry) or ""  # told before there was a row
         return row
 
     def _published(self, event: FilePublished) -> None:

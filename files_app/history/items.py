@@ -30,6 +30,10 @@ class Try(NamedTuple):
     finished: events.TransferFinished
     before: float | None
 
+    @property
+    def id(self) -> int:
+        return self.finished.id
+
 
 Item = events.Event | FinishedRow | Try | Job
 Listeners = Mapping[type, Callable[[Any], None]]

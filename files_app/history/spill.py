@@ -90,14 +90,21 @@ class Spill:
         return self.path.exists()
 
     def append(self, lines: Iterable[Line]) -> None:
-        """Returns when they are on the disk. Raises ``OSError``."""
+        """Returns when they are on the disk. Raises ``OSError``; then none of them is in the file."""
         data = b"".join(line.encode() for line in lines)
-        with self.path.open("ab") as file:
-            if file.tell() and not self._ends_whole():
+        with self.path.open("ab", buffering=0) as file:
+            end = file.tell()
+            if end and not self._ends_whole():
                 data = b"\n" + data  # behind half a line, of a crash
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            try:
+                left = memoryview(data)
+                while left:
+                    left = left[file.write(left) :]
+                os.fsync(file.fileno())
+            except OSError:
+                # They come again with the next try: what a full disk has taken of them would count twice.
+                file.truncate(end)
+                raise
 
     def _ends_whole(self) -> bool:
         with self.path.open("rb") as file:

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from django.db import OperationalError, connections, transaction
 
-from files_app.database import is_out_of_service, sentence_of, sqlite_file
+from files_app.database import OutOfService, is_out_of_service, sentence_of, sqlite_file
 from files_app.history.batch import Batch
 from files_app.history.items import Item, Job
 from files_app.history.rows import Rows
@@ -30,6 +30,7 @@ SIGN_OF_LIFE = 1.0  # seconds between two, while transfers run
 RETRY_PAUSES = (0.1, 0.5, 1.0)  # seconds; the last one again and again
 SPILL_AFTER = 5.0  # seconds that the database could not be written, after which endings are put aside
 MAX_IN_MEMORY = 10_000  # items
+NO_FILE = (0, 0)
 SPILL_BATCH = 500  # of what was put aside, in one transaction
 
 
@@ -121,6 +122,7 @@ class Writer:
         try:
             found = path.stat()
         except FileNotFoundError as error:
+            self._file = NO_FILE  # whatever comes back is another one, even under the old number
             raise OperationalError(f"{path} is gone") from error
         before, self._file = self._file, (found.st_dev, found.st_ino)
         if before in (None, self._file):
@@ -180,9 +182,21 @@ class Writer:
         return kept
 
     def write_spilled(self) -> None:
-        """Write what was put aside, in its order, and remove the file when all of it is committed."""
+        """Write what was put aside, in its order, and remove the file when all of it is committed.
+
+        Raises ``OutOfService`` if the file cannot be read or removed: what comes later waits behind it.
+        """
         if not self.spill:
             return
+        try:
+            count = self._write_lines()
+            self.spill.remove()
+        except OSError as error:  # of the file: what is wrong with one of its events is told there
+            reason = f"cannot be read and removed: {error.strerror}"
+            raise OutOfService(f"{self.spill.path}, which events wait in, {reason}.") from error
+        log.info("%d events of the history that were put aside are written", count)
+
+    def _write_lines(self) -> int:
         count, rows = 0, {self._run_key: self.rows}
         known: dict[str, int] = dict(ServerRun.objects.values_list("key", "pk"))
         with closing(self.spill.lines()) as found:
@@ -192,8 +206,7 @@ class Writer:
                     if run in known:  # else its rows are of another database
                         own.ended |= _rows_of_receipts(some)
                     count += self._write_again(own, [line.item for line in some], known.get(run))
-        self.spill.remove()
-        log.info("%d events of the history that were put aside are written", count)
+        return count
 
     def _write_again(self, rows: Rows, items: list[Item], server: int | None) -> int:
         batch = Batch(rows, self._listeners, items, server, again=True)

@@ -4,6 +4,7 @@ is first served, and when transfers end by the thousand.
 """
 
 import functools
+import math
 import sqlite3
 from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import UTC, datetime
@@ -117,10 +118,13 @@ def _moment(at: float | None) -> Any:
 
 
 def _sqlite_moment(at: float | None) -> str | None:
-    """The same in a tenth of the time."""
+    """The same in a tenth of the time: a row is found again by its moment, so both round alike."""
     if at is None:
         return None
-    second, micro = divmod(round(at * 1e6), 1_000_000)
+    fraction, whole = math.modf(at)
+    second, micro = int(whole), round(fraction * 1e6)
+    if micro == 1_000_000:
+        second, micro = second + 1, 0
     return f"{_sqlite_second(second)}.{micro:06}" if micro else _sqlite_second(second)
 
 

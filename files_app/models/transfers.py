@@ -1,11 +1,11 @@
 """What was moved: a row for each download and upload, whatever its client."""
 
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.db import models
-from django.db.models import Max, Q
+from django.db.models import Max, OuterRef, Q, Subquery
 from django.utils import timezone
 
 from files_app.models import bulk
@@ -64,6 +64,11 @@ class TransferQuerySet(models.QuerySet["Transfer"]):
         """Insert ``rows`` of one server; their keys. ``files`` has the keys of those files that there are."""
         made_of = {"file_id": files.get, "server_id": lambda _: server}
         return bulk.insert(Transfer, Record._fields, rows, made_of)
+
+    def link_to_files(self, names: Collection[str], since: datetime) -> None:
+        """Link those that began ``since`` then, before their file had a row, to the row that it has now."""
+        its_file = File.rows.filter(name=OuterRef("name")).values("pk")[:1]
+        self.filter(name__in=names, file=None, started_at__gte=since).update(file=Subquery(its_file))
 
     def close_interrupted(self, name: str, is_alone: bool = False) -> int:
         """Give an ending to what dead servers left running; how many there were.

@@ -167,6 +167,39 @@ class TestRecorder:
         rows = dict(Transfer.objects.values_list("name", "outcome"))
         assert rows == {"long.bin": "complete", "after.bin": "complete"}
 
+    def test_one_that_comes_back_under_the_same_number_is_another_one_all_the_same(
+        self, elsewhere: Path, impatient: None
+    ) -> None:
+        """As a backup in its place: a number that is free again may be given to it."""
+        recorder = Recorder()
+        recorder.start()
+        try:
+            recorder(started(1, "new.bin"))
+            settle(recorder)
+            with contextlib.closing(sqlite3.connect(elsewhere.with_name("backup"))) as backup:
+                with contextlib.closing(sqlite3.connect(elsewhere)) as source:
+                    source.backup(backup)
+                backup.execute("PRAGMA journal_mode = DELETE")
+                backup.execute("UPDATE files_app_transfer SET name = 'old.bin', outcome = 'aborted'")
+                backup.commit()
+            connection.close()
+            aside = elsewhere.with_name("aside")
+            elsewhere.rename(aside)
+            recorder(started(2, "meanwhile.bin"))
+            recorder(finished(2, "meanwhile.bin"))
+            wait_until(spill_path().exists)
+            for beside in ("-wal", "-shm"):
+                elsewhere.with_name(elsewhere.name + beside).unlink(missing_ok=True)
+            aside.write_bytes(elsewhere.with_name("backup").read_bytes())
+            aside.rename(elsewhere)
+            wait_until(lambda: not spill_path().exists())
+            recorder(finished(1, "new.bin"))
+            settle(recorder)
+        finally:
+            recorder.stop()
+        rows = dict(Transfer.objects.values_list("name", "outcome"))
+        assert rows == {"old.bin": "aborted", "new.bin": "complete", "meanwhile.bin": "complete"}
+
     def test_damaged_pages_are_told_once_and_the_history_is_kept(
         self, elsewhere: Path, impatient: None, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -213,17 +246,26 @@ def test_a_database_that_is_no_file_has_a_sentence_too(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("state", "words"), [("55P03", "is locked by another program"), ("42P01", "lacks tables")]
+    ("state", "words", "expected"),
+    [
+        ("55P03", "is locked by another program", False),  # which psycopg makes an OperationalError
+        ("42P01", "lacks tables", True),
+        ("25006", "is read-only now", True),  # a standby, or a server that was told so
+        ("42501", "may not be written", True),
+        ("XX001", "cannot be used: in its own words", True),
+        ("22001", "cannot be used: in its own words", False),
+        ("23505", "cannot be used: in its own words", False),
+    ],
 )
 def test_what_postgresql_says_by_a_state_has_its_sentence(
-    monkeypatch: pytest.MonkeyPatch, state: str, words: str
+    monkeypatch: pytest.MonkeyPatch, state: str, words: str, expected: bool
 ) -> None:
     monkeypatch.setattr(connection, "vendor", "postgresql")
     error = ProgrammingError("in its own words")
     error.__cause__ = cause = Exception()
     cause.sqlstate = state  # type: ignore[attr-defined]
     assert words in sentence_of(error)
-    assert is_out_of_service(error) == (state == "42P01")
+    assert is_out_of_service(error) == expected
 
 
 def test_a_reader_that_stays_leaves_no_large_log_behind(elsewhere: Path) -> None:

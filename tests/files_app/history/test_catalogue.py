@@ -142,6 +142,22 @@ class TestByHand:
         assert after.etag != before.etag
         assert after.sha256 == ""
 
+    def test_what_happens_before_the_catalogue_has_looked_counts_all_the_same(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(catalogue_module, "INTERVAL", 1.0)
+        with serving(folder) as served, served.client() as client:
+            wait_until(lambda: served.server.registry.files == 0)
+            (folder / "new.txt").write_bytes(b"hello")
+            download = client.get("new.txt")
+            assert b"".join(map(bytes, download)) == b"hello"
+            client.request("RECEIPT", id=download.id, sha256=sha256(b"hello"))
+            assert not names(), "it is about a file without a row"
+            served.catalogued("new.txt")
+            served.settle()
+        row = File.objects.with_downloads().get()
+        assert (row.downloads, row.sha256) == (1, sha256(b"hello"))
+
     def test_the_row_of_a_file_that_somebody_removes_goes(self, served: Served) -> None:
         served.put("a.txt", b"x")
         served.put("b.txt", b"x")

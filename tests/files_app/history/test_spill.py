@@ -16,6 +16,7 @@ from django.db import OperationalError, connection
 from hypothesis import given
 from hypothesis import strategies as st
 
+from files_app.database import sentence_of
 from files_app.history import recorder as recorder_module
 from files_app.history import writer as writer_module
 from files_app.history.recorder import Recorder
@@ -208,6 +209,18 @@ class TestLongLock:
             recorder.stop()
 
 
+def failing_first(real: Any, *errors: Exception) -> Any:
+    """``real``, but that it raises these errors first, one in each call."""
+    left = list(errors)
+
+    def function(*args: Any) -> Any:
+        if left:
+            raise left.pop()
+        return real(*args)
+
+    return function
+
+
 def kinds_in_the_file() -> list[str]:
     if not spill_path().exists():
         return []
@@ -231,6 +244,56 @@ class TestRecovery:
         spill_path().write_bytes(kept)  # as if the machine had died before it was removed
         Recorder().recover()
         assert facts() == expected
+
+    def test_a_spilled_ending_finds_its_row_whatever_the_moment_it_began(self) -> None:
+        """Of one moment in eight the microsecond is another one when it is rounded in another way."""
+        moments = [1_795_692_213.0 + number * 0.6180339887 for number in range(200)]
+        told = [started(number, at=at) for number, at in enumerate(moments)]
+        put_aside([*told, *(finished(number) for number in range(200))], written=200)
+        Recorder().recover()
+        assert Transfer.objects.count() == 200
+        assert Transfer.objects.filter(outcome="complete").count() == 200
+
+    def test_what_half_a_write_left_in_the_file_is_not_written_twice(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As on a disk that becomes full: what did not fit comes again, with all before it."""
+        recorder = Recorder()
+        recorder.register("")
+        items: list[Any] = [*map(started, range(20)), *map(finished, range(20))]
+        monkeypatch.setattr(os, "fsync", failing_first(os.fsync, OSError(28, "No space left on device")))
+        items = recorder._writer.put_aside(items, at_the_end=False)
+        assert len(items) == 40, "kept for another try"
+        assert kinds_in_the_file() == []
+        assert recorder._writer.put_aside(items, at_the_end=True) == []
+        lines = spill_path().read_bytes()
+        spill_path().write_bytes(lines + lines)  # where not even that could be taken back
+        Recorder().recover()
+        assert Transfer.objects.filter(outcome="complete").count() == Transfer.objects.count() == 20
+
+    def test_while_the_file_cannot_be_read_what_comes_waits_behind_it(
+        self, impatient: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        put_aside([started(1), finished(1)])
+        lines = Spill.lines
+        broken = OSError(24, "Too many open files")
+        monkeypatch.setattr(Spill, "lines", failing_first(lines, *[broken] * 3))
+        with pytest.raises(OperationalError) as refusal:
+            Recorder().recover()
+        assert sentence_of(refusal.value) == (
+            f"{spill_path()}, which events wait in, cannot be read and removed: Too many open files."
+        )
+        recorder = Recorder()
+        recorder.start()
+        try:
+            for number in (2, 3):
+                recorder(started(number))
+                recorder(finished(number))
+            wait_until(lambda: Transfer.objects.filter(outcome="complete").count() == 3)
+        finally:
+            recorder.stop()
+        assert caplog.text.count("which events wait in") == 1
+        assert "left out of the history" not in caplog.text
 
     def test_what_two_servers_put_aside_is_kept_apart(self) -> None:
         put_aside([started(1, "a.txt"), finished(1, "a.txt")])
