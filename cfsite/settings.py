@@ -2,25 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
-import environ
 from csp.constants import NONE, SELF
-from django.core.exceptions import ImproperlyConfigured
 
 from cfsite import keys
+from cfsite.environment import Env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-
-
-class Env(environ.Env):
-    """Says which variable is wrong, where environ says only how."""
-
-    def get_value(self, var: str, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return super().get_value(var, *args, **kwargs)
-        except ValueError as error:
-            raise ImproperlyConfigured(f"{var}: {error}.") from error
 
 
 env = Env()
@@ -31,31 +19,30 @@ if "STRAIGHT_DOWNLOADS" in os.environ:  # the name that this setting had before
 # --- the file server
 
 SERVER_HOST = env.str("SERVER_HOST", "127.0.0.1")
-SERVER_PORT = env.int("SERVER_PORT", 9999)
+SERVER_PORT = env.number("SERVER_PORT", 9999, 0, 65_535)
 FILES_DIRECTORY = BASE_DIR / env.str("FILES_DIRECTORY", "server_files")
-SLEEP_TIME = env.float("SLEEP_TIME", 0.0)  # seconds between two chunks; 0: full speed
-BUFFER_SIZE = env.int("BUFFER_SIZE", 1000)  # bytes in a chunk, when there is a pace
-MAX_CLIENTS = env.int("MAX_CLIENTS", 1000)
-MAX_CLIENTS_PER_ADDRESS = env.int("MAX_CLIENTS_PER_ADDRESS", 0)
-MAX_UPLOAD_SIZE = env.int("MAX_UPLOAD_SIZE", 0)  # bytes; 0: as much as the disk takes
-PARTIAL_UPLOAD_HOURS = env.float("PARTIAL_UPLOAD_HOURS", 24.0)  # that a broken upload can be gone on with
-GONE_FILE_DAYS = env.float("GONE_FILE_DAYS", 30.0)  # that what is known of a vanished file is kept
-if not 0 <= GONE_FILE_DAYS <= 36_500:
-    raise ImproperlyConfigured("GONE_FILE_DAYS: it must be a number of days from 0 to 36500.")
+SLEEP_TIME = env.number("SLEEP_TIME", 0.0, 0.0, 3600.0)  # seconds between two chunks; 0: full speed
+BUFFER_SIZE = env.number("BUFFER_SIZE", 1000, 1, 1 << 30)  # bytes in a chunk, when there is a pace
+MAX_CLIENTS = env.number("MAX_CLIENTS", 1000, 1, 1_000_000)
+MAX_CLIENTS_PER_ADDRESS = env.number("MAX_CLIENTS_PER_ADDRESS", 0, 0, 1_000_000)
+MAX_UPLOAD_SIZE = env.number("MAX_UPLOAD_SIZE", 0, 0, 1 << 62)  # bytes; 0: as much as the disk takes
+# That a broken upload can be resumed, and that what is known of a vanished file is kept.
+PARTIAL_UPLOAD_HOURS = env.number("PARTIAL_UPLOAD_HOURS", 24.0, 0.0, 876_000.0)
+GONE_FILE_DAYS = env.number("GONE_FILE_DAYS", 30.0, 0.0, 36_500.0)
 WORKER_MODEL = env.str("WORKER_MODEL", "thread_per_client")  # which thread serves which client
-DIRECT_DOWNLOADS = env.bool("DIRECT_DOWNLOADS", True)  # browsers that reach its port download from there
+DIRECT_DOWNLOADS = env.flag("DIRECT_DOWNLOADS", True)  # browsers that reach its port download from there
 SERVER_PUBLIC_URL = env.str("SERVER_PUBLIC_URL", "")  # empty: the host of the page, and SERVER_PORT
 
 # --- the site
 
 WEB_HOST = env.str("WEB_HOST", "127.0.0.1")
-WEB_PORT = env.int("WEB_PORT", 8000)
-DEBUG = env.bool("DEBUG", False)
+WEB_PORT = env.number("WEB_PORT", 8000, 0, 65_535)
+DEBUG = env.flag("DEBUG", False)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 SECRET_KEY_FILE = BASE_DIR / ".secret_key"
 SECRET_KEY = env.str("SECRET_KEY", "") or keys.load_or_make(SECRET_KEY_FILE)
-HTTPS = env.bool("HTTPS", False)  # the site is reached through a proxy that speaks https
+HTTPS = env.flag("HTTPS", False)  # the site is reached through a proxy that speaks https
 
 INSTALLED_APPS = [
     "files_app",  # before daphne: its runserver is Daphne's, with flow control
@@ -110,7 +97,7 @@ TEMPLATES = [
 
 # --- data
 
-DATABASES = {"default": env.db("DATABASE_URL", "sqlite:///db.sqlite3")}
+DATABASES = {"default": env.database("DATABASE_URL", "sqlite:///db.sqlite3")}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["ENGINE"] = (
         "files_app.sqlite3"  # which makes no empty database in place of a lost one
@@ -140,7 +127,7 @@ CHANNEL_LAYERS = {
 # --- languages, static files
 
 LANGUAGE_CODE = "en"
-TIME_ZONE = env.str("TIME_ZONE", "UTC")  # of the admin and the log; the pages use the viewer's
+TIME_ZONE = env.time_zone("TIME_ZONE", "UTC")  # of the admin and the log; the pages use the viewer's
 USE_TZ = True
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"

@@ -4,6 +4,7 @@ import socket
 import sys
 
 BACKLOG = 1024  # clients that the system keeps, at least, until they are accepted
+MAX_BACKLOG = 65_535  # what every system can be asked for
 # Seconds of one wait for a client. Where a shutdown of the listener does not end it, it must end by itself.
 ACCEPT_SECONDS = None if sys.platform.startswith("linux") else 1.0
 
@@ -25,7 +26,7 @@ def listen(host: str, port: int, max_clients: int = BACKLOG) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # which those of the clients inherit
         listener.bind(address)
-        listener.listen(max(BACKLOG, max_clients))
+        listener.listen(min(max(BACKLOG, max_clients), MAX_BACKLOG))
         listener.settimeout(ACCEPT_SECONDS)
     except BaseException:
         listener.close()

@@ -133,10 +133,36 @@ def test_all_checks_of_a_deployment_that_look_for_djangos_names_are_content(load
     assert {message.id for message in found} == (set() if https == "True" else about_https)
 
 
-@pytest.mark.parametrize("days", ["-1", "nan", "inf", "40000", "soon"])
-def test_days_that_are_none_are_refused_by_name(load: Any, days: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match=r"^GONE_FILE_DAYS: "):
-        load(GONE_FILE_DAYS=days)
+NUMBERS = re.findall(r'env\.number\("([A-Z_]+)"', FILE.read_text())
+
+
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "soon", "", "1e400", "9" * 30])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_that_cannot_be_is_refused_by_name(load: Any, name: str, value: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=rf"^{name}: '{value}' is not a (whole )?number from \d"):
+        load(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("DEBUG", "maybe", "'maybe' is neither yes nor no."),
+        ("HTTPS", "htps", "'htps' is neither yes nor no."),
+        ("DIRECT_DOWNLOADS", "2", "'2' is neither yes nor no."),
+        ("TIME_ZONE", "Mars", "'Mars' is no time zone, as Europe/Berlin is."),
+        ("TIME_ZONE", "../etc", "'../etc' is no time zone, as Europe/Berlin is."),
+        ("DATABASE_URL", "db.sqlite3", "'db.sqlite3' does not begin with sqlite:/// or postgres://."),
+    ],
+)
+def test_what_else_cannot_be_is_refused_by_name(load: Any, name: str, value: str, words: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        load(**{name: value})
+    assert str(refusal.value) == f"{name}: {words}"
+
+
+@pytest.mark.parametrize(("text", "value"), [("Yes", True), ("1", True), ("off", False), ("", False)])
+def test_a_flag_has_the_usual_words(load: Any, text: str, value: bool) -> None:
+    assert load(HTTPS=text)["HTTPS"] == value
 
 
 def test_rows_of_vanished_files_are_kept_for_a_month_or_as_set(load: Any) -> None:

@@ -1,0 +1,54 @@
+"""Variables of the environment as settings. What cannot be is said by the variable's name, in a sentence."""
+
+import zoneinfo
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+_YES = frozenset({"true", "on", "yes", "y", "1", "ok"})
+_NO = frozenset({"false", "off", "no", "n", "0", ""})
+
+
+class Env(environ.Env):
+    """Raises ``ImproperlyConfigured``."""
+
+    def get_value(self, var: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().get_value(var, *args, **kwargs)
+        except ValueError as error:  # environ says only how it is wrong
+            raise ImproperlyConfigured(f"{var}: {error}.") from error
+
+    def number(self, var: str, default: float, least: float, most: float) -> Any:
+        """From ``least`` to ``most``, and whole if ``default`` is."""
+        text = self.str(var, str(default))  # environ takes inf for nothing, and 1e6 for 16
+        kind = type(default)
+        try:
+            value = kind(text)
+        except ValueError:
+            value = float("nan")
+        if not least <= value <= most:
+            bounds = f"from {least} to {most}" if kind is int else f"from {least:g} to {most:g}"
+            what = "a whole number" if kind is int else "a number"
+            raise ImproperlyConfigured(f"{var}: {text!r} is not {what} {bounds}.")
+        return value
+
+    def flag(self, var: str, default: bool) -> bool:
+        text = self.str(var, str(default)).strip().lower()
+        if text not in _YES | _NO:
+            raise ImproperlyConfigured(f"{var}: {text!r} is neither yes nor no.")
+        return text in _YES
+
+    def time_zone(self, var: str, default: str) -> str:
+        name: str = self.str(var, default)
+        try:
+            zoneinfo.ZoneInfo(name)
+        except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+            raise ImproperlyConfigured(f"{var}: {name!r} is no time zone, as Europe/Berlin is.") from None
+        return name
+
+    def database(self, var: str, default: str) -> dict[str, Any]:
+        url = self.str(var, "") or default
+        if url.partition(":")[0] not in self.DB_SCHEMES:
+            raise ImproperlyConfigured(f"{var}: {url!r} does not begin with sqlite:/// or postgres://.")
+        return dict(self.db_url_config(url))
