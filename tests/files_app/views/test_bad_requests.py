@@ -69,3 +69,12 @@ def test_a_line_has_no_traceback_and_no_breaks() -> None:
     except SuspiciousOperation as error:
         record = logging.LogRecord("x", logging.ERROR, "", 0, "%s", (error,), (type(error), error, None))
     assert OneLine("{asctime} {message}", "%H", "{").format(record)[3:] == "a b"
+
+
+@pytest.mark.parametrize(
+    "url", ["/?q=%00", "/history/?q=a%00b", "/api/files?q=%00", "/api/history?q=%00&page=1"]
+)
+def test_a_nul_in_the_address_is_refused_as_no_database_can_be_asked_for_it(url: str) -> None:
+    answer = fetch("GET", url)
+    assert (answer.status, answer.headers["content-type"]) == (400, "text/plain; charset=utf-8")
+    assert answer.text == "There is a NUL character (%00) in the address.\n"

@@ -697,7 +697,7 @@ class TestPages:
 
     @pytest.mark.parametrize(
         "query",
-        ["%00", "%ED%A0%80", "%F0%9F%8E%89", "a+" * 4000, "x" * 8000, "%25" * 2000, "%5C", "%27%22", "+"],
+        ["%ED%A0%80", "%F0%9F%8E%89", "a+" * 4000, "x" * 8000, "%25" * 2000, "%5C", "%27%22", "+"],
     )
     @pytest.mark.parametrize("url", ["/", "/history/", "/api/files", "/api/history"])
     def test_no_search_is_a_mistake_of_ours(self, url: str, query: str) -> None:
