@@ -58,6 +58,7 @@ ROOMS = {
         "management",
     ],
     "cfsite": [
+        "environment",
         "keys",
         "settings",
         "caching",

@@ -197,6 +197,8 @@ async def _upload(request: HttpRequest, name: str) -> HttpResponse:
                 return error_response(request, 412, error.message)
             raise
     answer = {"name": state["name"], "size": state["size"], "url": url_of(state["name"])}
+    if state.get("replaced"):  # RFC 9110, section 9.3.4
+        return JsonResponse(answer)
     return JsonResponse(answer, status=201, headers={"Location": answer["url"]})
 
 

@@ -100,7 +100,13 @@ class UploadVerbs:
         )
         self._context.registry.files_changed()
         self._peer.end(transfer)
-        return replies.end(id=transfer.id, name=entry.name, size=entry.size, sha256=upload.sha256)
+        return replies.end(
+            id=transfer.id,
+            name=entry.name,
+            size=entry.size,
+            sha256=upload.sha256,
+            replaced=upload.replaced,
+        )
 
     def _break_off(self, upload: Writer, transfer: Transfer, error: BaseException, is_part: bool) -> None:
         """What came is kept for a next try, unless it is wrong, unwanted or does not fit."""

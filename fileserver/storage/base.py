@@ -87,6 +87,7 @@ class Writer(Protocol):
 
     id: str
     offset: int
+    replaced: bool  # whether ``publish`` has put it in the place of another file
 
     @property
     def name(self) -> str: ...

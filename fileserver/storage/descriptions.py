@@ -6,6 +6,7 @@ import json
 import os
 import time
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from fileserver.storage import partial_files
 from fileserver.storage.base import UploadRequest, UploadStatus
@@ -19,6 +20,13 @@ class Description(UploadRequest):
 
     final: str | None = None
     hashed: str | None = None
+
+
+class Published(NamedTuple):
+    """The name that an upload got, and whether that was another file's until then."""
+
+    name: str
+    replaced: bool
 
 
 def write(folder: Place, upload_id: str, description: Description) -> None:

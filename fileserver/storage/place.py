@@ -35,6 +35,14 @@ class Place:
     def lstat(self) -> os.stat_result:
         return os.stat(self.path, dir_fd=self.dir_fd, follow_symlinks=False)
 
+    def is_taken(self) -> bool:
+        """Whether something is there."""
+        try:
+            self.lstat()
+        except FileNotFoundError:
+            return False
+        return True
+
     def child(self, name: str) -> str:
         """The path of ``name`` in this folder, seen from its ``dir_fd``."""
         return os.path.join(self.path, name)

@@ -23,7 +23,7 @@ from fileserver.storage.ages import Ages
 from fileserver.storage.base import UploadRequest, UploadStatus
 from fileserver.storage.claims import Claim, Claims, no_wake
 from fileserver.storage.content import OpenFile
-from fileserver.storage.descriptions import Description
+from fileserver.storage.descriptions import Description, Published
 from fileserver.storage.free_names import require_free
 from fileserver.storage.hidden import HiddenFolder
 from fileserver.storage.partial_files import DESCRIPTION
@@ -165,8 +165,8 @@ class UploadStore:
     def settle(self, claim: Claim) -> None:
         self._claims.settle(claim)
 
-    def publish(self, upload_id: str, description: Description, exists: str, etag: str | None) -> str:
-        """Give the partial file its name, at once and only if that may be taken; which name it got."""
+    def publish(self, upload_id: str, description: Description, exists: str, etag: str | None) -> Published:
+        """Give the partial file its name, at once and only if that may be taken."""
         if self._claims.is_given_up(upload_id):
             raise ErrorReply("not-found", f"The upload of {shown(description.name)} was given up.")
         return self._publisher.publish(upload_id, description, exists, etag)

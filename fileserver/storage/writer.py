@@ -11,7 +11,7 @@ from fileserver.storage import syscalls as disk
 from fileserver.storage.base import Entry
 from fileserver.storage.claims import Claim
 from fileserver.storage.content import entry_of, has_same_content
-from fileserver.storage.descriptions import Description
+from fileserver.storage.descriptions import Description, Published
 from fileserver.storage.place import refuse
 
 _WRITE_OUT = 64 << 20  # bytes after which the disk is told to begin with them
@@ -25,8 +25,8 @@ class Owner(Protocol):
     def settle(self, claim: Claim) -> None:
         """From here on nobody takes over. Raises ``Displaced`` if somebody has asked before."""
 
-    def publish(self, upload_id: str, description: Description, exists: str, etag: str | None) -> str:
-        """Give the partial file its name, at once and only if that may be taken; which name it got."""
+    def publish(self, upload_id: str, description: Description, exists: str, etag: str | None) -> Published:
+        """Give the partial file its name, at once and only if that may be taken."""
         ...
 
     @property
@@ -57,6 +57,7 @@ class UploadWriter:
         self._hashed = offset
         self._writing_out = offset  # up to here the disk is at it, or done
         self._is_over = False
+        self.replaced = False
 
     @property
     def name(self) -> str:
@@ -106,7 +107,8 @@ class UploadWriter:
         except OSError as error:
             refuse(error, self.name)
         sha256 = self.sha256
-        name = self._owner.publish(self.id, replace(self.description, hashed=sha256), exists, etag)
+        hashed = replace(self.description, hashed=sha256)
+        name, self.replaced = self._owner.publish(self.id, hashed, exists, etag)
         entry = entry_of(name, self._renamed(found))
         self._close_file()
         self._is_over = True

@@ -405,7 +405,7 @@ def test_an_upload_is_published_at_once_and_announced(peer: Peer, running: Runni
     peer.ask("PUT", name="w/a", size=3)
     peer.send(b"abc")
     end = peer.end()
-    assert end == {"id": 1, "name": "w/a", "size": 3, "sha256": sha256(b"abc")}
+    assert end == {"id": 1, "name": "w/a", "size": 3, "sha256": sha256(b"abc"), "replaced": False}
     state = peer.ask("STAT", name="w/a")
     assert state["sha256"] == sha256(b"abc")
     published = running.events.of(FilePublished)[0]

@@ -253,7 +253,7 @@ def test_an_upload_by_parts_is_one_transfer(running: Running, tmp_path: Path) ->
                 assert end == {"id": 1, "upload": upload, "offset": stop}
                 assert running.live().state == "waiting"
                 assert files(tmp_path) == []
-    assert end == {"id": 1, "name": "a", "size": len(DATA), "sha256": HASH}
+    assert end == {"id": 1, "name": "a", "size": len(DATA), "sha256": HASH, "replaced": False}
     assert (tmp_path / "a").read_bytes() == DATA
     (started,) = running.events.of(TransferStarted)
     assert (started.upload, started.length, started.done) == (upload, len(DATA), 0)

@@ -63,6 +63,9 @@ class MemoryStore:
     def fault(self) -> str:
         return ""
 
+    def has(self, name: str) -> bool:
+        return name in self._files
+
     def open(self, name: str) -> MemoryContent:
         with self.changing:
             return MemoryContent(*self._files[self.real_name(name)])
@@ -257,6 +260,7 @@ class MemoryWriter:
         self.offset = len(self._partial.data)
         self.description = self._partial.description
         self.name = self.description.name
+        self.replaced = False
 
     @property
     def expires(self) -> float:
@@ -284,6 +288,7 @@ class MemoryWriter:
         with store.changing:
             name = store.free_name(self.name, exists, etag)
             partial.published, partial.sha256 = name, self.sha256
+            self.replaced = store.has(name)
             entry = store.put(name, bytes(partial.data))
             store.remember_hash(name, entry.etag, partial.sha256)
         return entry

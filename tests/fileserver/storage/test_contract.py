@@ -248,6 +248,24 @@ def test_exists_replace_takes_the_place_of_a_file_and_never_of_a_folder(
     assert code_of(lambda: uploads.begin(UploadRequest("a/b", 3, "replace"))) == "not-a-file"
 
 
+@pytest.mark.parametrize(
+    ("exists", "there", "name", "replaced"),
+    [
+        ("fail", "b", "a", False),
+        ("replace", "b", "a", False),
+        ("replace", "a", "a", True),
+        ("rename", "a", "a (1)", False),
+    ],
+)
+def test_a_writer_knows_whether_it_has_replaced_a_file(
+    uploads: Uploads, exists: str, there: str, name: str, replaced: bool
+) -> None:
+    put(uploads, there, b"old")
+    with contextlib.closing(uploads.begin(UploadRequest("a", 3, exists))) as writer:
+        writer.write(memoryview(b"new"))
+        assert (writer.publish(exists).name, writer.replaced) == (name, replaced)
+
+
 @pytest.mark.parametrize("state", ["its own", "*"])
 def test_a_file_is_replaced_in_the_state_that_was_named(store: Store, uploads: Uploads, state: str) -> None:
     put(uploads, "a", b"old")
