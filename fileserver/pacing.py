@@ -10,6 +10,7 @@ from typing import Any
 
 MAX_CHUNK = 1 << 30  # bytes
 MAX_PAUSE = 3600.0  # seconds
+_MANY = 1 << 40  # chunks; a pause may be so short that any time has endlessly many
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Schedule:
 
     def overdue(self) -> int:
         """How many chunks more are due already; counts them as sent."""
-        late = int((self._clock() - self._start) / self.pace.pause) + 1 - self._chunks
+        due = min((self._clock() - self._start) / self.pace.pause, _MANY)
+        late = int(due) + 1 - self._chunks
         self._chunks += max(0, late)
         return max(0, late)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from fileserver.names import composed
 from fileserver.pacing import Pace
 
 Right = Literal["list", "get", "add", "replace", "delete", "share", "watch", "control", "manage"]
@@ -51,7 +52,8 @@ class Principal:
         return self.kind == "relay"
 
 
-# The ``name`` is empty where a right is about the server, or about all names.
+# The ``name`` is empty where a right is about the server, or about all names. Else it is composed (NFC): a
+# file is found in either form of Unicode, so a rule must hold for both.
 May = Callable[[Principal, Right, str], bool]
 # (token, text of a ticket, or None; address of the client) → who that is; None: that token is refused
 Authenticate = Callable[[str | None, str], Principal | None]
@@ -64,7 +66,7 @@ def local_guest(token: str | None, address: str) -> Principal | None:
 
 def may_everything(principal: Principal, right: Right, name: str) -> bool:
     """The policy of a server on loopback without accounts. A ticket is for its file all the same."""
-    return principal.ticket is None or (right == GET and name == principal.ticket.name)
+    return principal.ticket is None or (right == GET and name == composed(principal.ticket.name))
 
 
 class Access(NamedTuple):

@@ -9,6 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 
 from files_app.access.principals import authenticate, principal_of
+from fileserver.names import composed
 from fileserver.net.address import is_loopback
 from fileserver.rights import (
     ADD,
@@ -39,9 +40,9 @@ REFUSALS: dict[Right, str] = {
 
 
 def may(principal: Principal, right: Right, name: str) -> bool:
-    """The policy. ``name``: of a file, or empty where the right is about the server or about all names."""
+    """The policy. ``name``: of a file, composed (NFC); empty for the server, or all names."""
     if principal.ticket is not None:
-        return right == GET and name == principal.ticket.name
+        return right == GET and name == composed(principal.ticket.name)
     if principal.is_relay:  # which is asked about a second time, for whom it speaks
         return True
     return is_loopback(principal.address)
@@ -51,7 +52,7 @@ ACCESS = Access(authenticate, may)  # the file server's seam
 
 
 def is_allowed(request_or_scope: HttpRequest | dict[str, Any], right: Right, name: str = "") -> bool:
-    return may(principal_of(request_or_scope), right, name)
+    return may(principal_of(request_or_scope), right, composed(name))
 
 
 def require(request_or_scope: HttpRequest | dict[str, Any], right: Right, name: str = "") -> None:

@@ -8,6 +8,12 @@ def address_text(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def host_of(text: str) -> str:
+    """The host of ``host:port`` or ``[host]:port``; or all of it, if there is no port."""
+    host, colon, port = text.rpartition(":")
+    return host.strip("[]") if colon and port.isdecimal() and read_address(text) is None else text.strip("[]")
+
+
 @functools.lru_cache(1024)  # to read one takes longer than to open a file, and each client has one
 def read_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """Without brackets and zone, and an IPv4 address as such if it comes in one of IPv6 (RFC 4291, 2.5.5.2).

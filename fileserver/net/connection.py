@@ -41,12 +41,7 @@ def _nothing() -> None:
 class Connection:
     """Owned by one thread; only ``wake``, ``break_off`` and ``stop_reading`` are for others."""
 
-    def __init__(
-        self,
-        transport: Transport,
-        peer: str,
-        stall_seconds: float = STALL_SECONDS,
-    ) -> None:
+    def __init__(self, transport: Transport, peer: str, stall_seconds: float = STALL_SECONDS) -> None:
         self._transport = transport
         self.peer = peer
         self.stall_seconds = stall_seconds
@@ -155,6 +150,11 @@ class Connection:
         if self._input or self._transport.pending() or self._transport.poll(READABLE, 0):
             return True
         return seconds > 0 and self._waiter.wait(READABLE, seconds)
+
+    def require_peer(self) -> None:
+        """Raise ``PeerGone`` if the connection is broken; one that only has no more to say may still read."""
+        if self._transport.poll(0, 0):
+            raise PeerGone("The other side is gone.")
 
     def has_closed(self) -> bool:
         """Whether the peer has closed; bytes that it sends meanwhile are thrown away.

@@ -39,6 +39,8 @@ def _receipt(request: Any, context: ServerContext) -> Asked:
 
 def _put(request: Put, context: ServerContext) -> Asked:
     may_replace = request.exists == "replace" or request.etag is not None
+    if request.upload is not None and request.exists is None and request.etag is None:
+        may_replace = context.uploads.state(request.upload).may_replace  # as was said when it began
     return ((rights.ADD, request.name), *([(rights.REPLACE, request.name)] if may_replace else ()))
 
 

@@ -18,15 +18,13 @@ log = logging.getLogger(__name__)
 
 MAX_RECEIPTS = 1000  # deliveries that a session remembers, to check a receipt against
 
-Delivered = Entry | Content
-
 
 class DownloadVerbs:
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
         self._context = peer.context
-        self._unreceipted: tuple[Transfer, Delivered] | None = None
-        self._delivered: OrderedDict[int, Delivered] = OrderedDict()
+        self._unreceipted: tuple[Transfer, Entry] | None = None
+        self._delivered: OrderedDict[int, Entry] = OrderedDict()
 
     def get(self, request: Get) -> None:
         peer, connection = self._peer, self._peer.connection
@@ -38,8 +36,20 @@ class DownloadVerbs:
             try:
                 sha256 = self._context.storage.sha256_of(file)
                 header = replies.content_ok(transfer.id, file, request.offset, length, sha256)
-                send(connection, file, transfer, header, replies.content_end(transfer.id, length))
-            except (ErrorReply, PeerGone, Stalled, Stopped, FileChanged) as error:
+                with connection.breakable():
+                    send(connection, file, transfer, header, replies.content_end(transfer.id, length))
+                if (
+                    request.via == "web"
+                ):  # it runs on until its receipt, which a wait for the next line brings
+                    transfer.control.wake_by(connection.wake)
+                else:
+                    transfer.control.settle()
+            except (Stopped, Stalled) as error:
+                # What waits in the system's queue may be all of a small file, END too: it must not arrive.
+                connection.reset()
+                peer.end(transfer, error)
+                raise
+            except (ErrorReply, PeerGone, FileChanged) as error:
                 peer.end(transfer, error)
                 raise
             except BaseException as error:
@@ -47,10 +57,12 @@ class DownloadVerbs:
                 log.exception("%s could not be sent", shown(file.name))
                 # Bytes are promised: an ERR line here would be taken for some of them.
                 raise Goodbye from error
+        # What a receipt is checked against, and no more of the file: one connection may get thousands.
+        delivered = Entry(file.name, file.size, file.mtime, file.etag)
         if request.via == "web":
-            self._unreceipted = (transfer, file)
+            self._unreceipted = (transfer, delivered)
         else:
-            self._remember(transfer, file)
+            self._remember(transfer.id, delivered)
             peer.end(transfer)
 
     def receipt(self, request: Receipt) -> None:
@@ -85,12 +97,12 @@ class DownloadVerbs:
 
     # --- hashes
 
-    def _remember(self, transfer: Transfer, file: Delivered) -> None:
-        self._delivered[transfer.id] = file
+    def _remember(self, id: int, delivered: Entry) -> None:
+        self._delivered[id] = delivered
         if len(self._delivered) > MAX_RECEIPTS:
             self._delivered.popitem(last=False)
 
-    def _verify(self, delivered: Delivered, sha256: str | None) -> bool | None:
+    def _verify(self, delivered: Entry, sha256: str | None) -> bool | None:
         """Compare with what was sent; ``None`` if no hash was given or that state of the file is gone."""
         if sha256 is None:
             return None

@@ -9,7 +9,7 @@ no body is read, and no line of it becomes a verb.
 import logging
 import time
 
-from fileserver.names import shown
+from fileserver.names import composed, shown
 from fileserver.net.stall import PeerGone, Stalled
 from fileserver.rights import GET, Principal, Ticket
 from fileserver.sessions.peer import Peer
@@ -146,15 +146,14 @@ class HttpConversation:
         if found is None or ticket is None or ticket.name != request.name:
             sentence = "This link is not valid, or not any more; go back to the page and click again."
             raise Refused(403, sentence)
-        if ticket.name and not access.may(found, GET, ticket.name):
+        if ticket.name and not access.may(found, GET, composed(ticket.name)):
             raise Refused(403, f"{shown(ticket.name)} may not be downloaded any more.")
         return found, ticket
 
     def _send_file(self, file: Content, transfer: Transfer, head: bytes) -> bool:
         try:
             send(self._connection, file, transfer, head)
-            if reason := transfer.control.close():  # somebody was quicker by a hair
-                raise Stopped(reason)
+            transfer.control.settle()
         except BaseException as error:
             if not isinstance(error, ErrorReply | PeerGone | Stalled | Stopped | FileChanged):
                 log.exception("%s could not be sent", shown(file.name))

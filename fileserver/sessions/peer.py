@@ -10,6 +10,8 @@ from typing import Any
 
 from fileserver.context import ServerContext
 from fileserver.events import Direction, TransferFacts
+from fileserver.names import composed
+from fileserver.net.address import host_of
 from fileserver.net.connection import Connection
 from fileserver.net.stall import PeerGone
 from fileserver.pacing import Pace, is_slower
@@ -74,13 +76,13 @@ class Peer:
 
     def may(self, right: Right, name: str = "") -> bool:
         principal = self.principal
-        return principal is not None and self.context.access.may(principal, right, name)
+        return principal is not None and self.context.access.may(principal, right, composed(name))
 
     def require(self, verb: str, right: Right, name: str, behalf: RelayRequest | None = None) -> None:
         """Raise ``ErrorReply`` unless this peer may do that, and whom it speaks for too."""
         allowed = self.may(right, name)
         if allowed and behalf is not None and (spoken_for := self._spoken_for(behalf)):
-            allowed = self.context.access.may(spoken_for, right, name)
+            allowed = self.context.access.may(spoken_for, right, composed(name))
         if not allowed:
             code = "denied" if self.principal and self.principal.user else "auth-required"
             raise ErrorReply(code, f"{verb} needs the right '{verbs.word_of(right)}'.")
@@ -91,7 +93,8 @@ class Peer:
             return None
         if self.principal is None or not self.principal.is_relay:
             raise ErrorReply("denied", "Only the site may speak for somebody else (client, user, via).")
-        address = (request.client or "").rpartition(":")[0].strip("[]") or self.host
+        # Never the relay's own address for a client that is named, whatever the name: that may do all.
+        address = self.host if request.client is None else host_of(request.client)
         return Principal("user" if request.user else "guest", request.user, address)
 
     @property
@@ -109,10 +112,12 @@ class Peer:
         return asked
 
     def start_download(self, name: str, span: Span, pace: Pace | None, request: Get) -> Transfer:
-        return self._start(self._facts("download", name, span, pace, self._party(request)), pace)
+        """Who stops a download must break the connection, not end it: see ``Connection.break_off``."""
+        facts = self._facts("download", name, span, pace, self._party(request))
+        return self._start(facts, pace, self.connection.break_off)
 
     def start_ticketed(self, name: str, span: Span, pace: Pace | None, holder: Principal) -> Transfer:
-        """A download of a browser with a ticket: who stops it must break the connection, not end it."""
+        """The same of a browser with a ticket."""
         party = (self.connection.peer, holder.user, "web")
         facts = self._facts("download", name, span, pace, party)
         return self._start(facts, pace, self.connection.break_off)

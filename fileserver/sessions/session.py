@@ -24,7 +24,7 @@ from fileserver.transfers.transfer import Stopped
 from fileserver.wire import lines, verbs
 from fileserver.wire.http import is_http
 from fileserver.wire.replies import ErrorReply
-from fileserver.wire.requests import RelayRequest
+from fileserver.wire.requests import Put, RelayRequest
 from fileserver.wire.verbs import VERBS
 
 log = logging.getLogger(__name__)
@@ -95,11 +95,15 @@ class Session:
             silence = self.context.limits.silence
 
     def _answer(self, line: bytes) -> None:
+        bytes_follow = _word(line) == "PUT"
         try:
-            self._dispatch(verbs.parse_request(line))
+            request = verbs.parse_request(line)
+            if isinstance(request.fields, Put):
+                bytes_follow = request.fields.bytes_that_follow > 0
+            self._dispatch(request)
         except ErrorReply as error:
-            # Bytes that were sent behind a PUT without waiting for OK would be read as requests.
-            if _word(line) == "PUT" and self.connection.has_input():
+            # They may be on their way, from a client that did not wait for OK, and would be read as requests.
+            if bytes_follow:
                 error.closes = True
             raise
         except (Stopped, FileChanged) as error:

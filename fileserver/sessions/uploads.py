@@ -91,8 +91,7 @@ class UploadVerbs:
             raise ErrorReply("checksum", message)
         exists, etag = _decided(request) or (upload.description.exists, upload.description.etag)
         upload.settle()
-        if reason := transfer.control.close():  # from here on a cancel comes too late
-            raise Stopped(reason)
+        transfer.control.settle()
         entry = upload.publish(exists, etag)
         transfer.name = entry.name
         self._context.observer(

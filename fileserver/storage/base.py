@@ -30,6 +30,10 @@ class UploadRequest:
     etag: str | None = None
     metadata: str | None = None
 
+    @property
+    def may_replace(self) -> bool:
+        return self.exists == "replace" or self.etag is not None
+
 
 @dataclass(frozen=True, slots=True)
 class UploadStatus:
@@ -43,6 +47,7 @@ class UploadStatus:
     sha256: str | None
     expires: float  # Unix seconds
     metadata: str | None = None
+    may_replace: bool = False  # it was begun to replace a file of that name
 
 
 class Content(Protocol):

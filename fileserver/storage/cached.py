@@ -43,8 +43,12 @@ class CachedOpener:
         else:
             self._before_blocking()
             file = self._storage.open(name)
-            if self._has_moved() or self._is_quick is None:
-                self._learn_from(file)
+            try:
+                if self._has_moved() or self._is_quick is None:
+                    self._learn_from(file)
+            except BaseException:  # the folder is away meanwhile
+                file.close()
+                raise
         return CachedContent(file, self._before_blocking)
 
     def _open_at_once(self, name: str) -> int | None:

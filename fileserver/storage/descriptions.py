@@ -77,4 +77,5 @@ def look(folder: Place, upload_id: str, keep_seconds: float) -> tuple[Descriptio
         sha256=described.hashed,
         expires=touched + keep_seconds,
         metadata=described.metadata,
+        may_replace=described.may_replace,
     )

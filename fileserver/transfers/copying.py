@@ -7,18 +7,20 @@ sends go a chunk at a time, each at its due time.
 
 import mmap
 import time
+from collections.abc import Callable
 
 from fileserver.events import Outcome
 from fileserver.net.connection import PIECE, Connection
 from fileserver.net.stall import PeerGone, Stalled, StallGuard
 from fileserver.pacing import Schedule
 from fileserver.storage.base import Content, Writer
-from fileserver.transfers.transfer import Stopped, Transfer
+from fileserver.transfers.transfer import Control, Stopped, Transfer
 from fileserver.wire.replies import ErrorReply
 
 SMALL = 64 * 1024  # bytes that are worth reading to save two system calls
 WINDOW = 1 << 20  # bytes between two looks at cancel, and between two counts of progress
 BUFFER = 2 << 20  # bytes of a receive: the longer, the less two processes on one machine wait for each other
+_LOOK_SECONDS = 1.0  # between two looks, in a long pause, whether the peer is still there
 AHEAD = 16 * 1024  # bytes read at a time for small chunks
 
 
@@ -112,7 +114,7 @@ def _send_paced(
     schedule = Schedule(pace, time.monotonic)
     (offset, stop), ahead = span, memoryview(b"")
     while offset < stop and transfer.control.pace is pace:
-        transfer.control.sleep(schedule.next_delay())
+        _sleep(connection, transfer.control, schedule.next_delay(), transfer.control.check)
         # With thousands of these on a busy machine some wake late; what is due by then leaves at once.
         chunk_stop = min(stop, offset + pace.chunk * (1 + schedule.overdue()))
         while offset < chunk_stop:
@@ -124,6 +126,17 @@ def _send_paced(
             offset, ahead = offset + count, ahead[count:]
             transfer.advance(count)
     return offset
+
+
+def _sleep(connection: Connection, control: Control, seconds: float, check: Callable[[], None]) -> None:
+    """Until the next chunk is due. Raises ``Stopped``, what ``check`` does, and ``PeerGone`` soon after the
+    peer is gone: nobody may keep a thread for an hour by a long pause."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > _LOOK_SECONDS:
+        control.sleep(_LOOK_SECONDS)
+        check()
+        connection.require_peer()
+    control.sleep(left)
 
 
 def receive(connection: Connection, upload: Writer, transfer: Transfer, length: int) -> None:
@@ -140,14 +153,15 @@ def receive(connection: Connection, upload: Writer, transfer: Transfer, length: 
     guard = StallGuard(connection.stall_seconds)
     # Memory that is there as far as bytes have come.
     buffer = memoryview(mmap.mmap(-1, min(BUFFER, max(1, length))))
-    left, pace = length, None
-    schedule: Schedule | None = None
+    left = length
     while left:
-        if transfer.control.pace is not pace:  # the first time, and when somebody has changed it
-            pace = transfer.control.pace
-            schedule = Schedule(pace, time.monotonic) if pace else None
-        if schedule:
-            transfer.control.sleep(schedule.next_delay())
+        pace = transfer.control.pace  # which somebody may have changed
+        if pace is None:
+            transfer.schedule = None
+        elif transfer.schedule is None or transfer.schedule.pace is not pace:
+            transfer.schedule = Schedule(pace, time.monotonic)
+        if transfer.schedule:
+            _sleep(connection, transfer.control, transfer.schedule.next_delay(), check)
         view = buffer[: min(left, len(buffer), pace.chunk if pace else left)]
         count = connection.receive_into(view, guard, check)
         upload.write(view[:count])

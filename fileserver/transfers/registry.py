@@ -30,6 +30,7 @@ class Registry:
         self._moved = {"download": 0, "upload": 0}  # bytes of ended transfers
         self._meters = {direction: RateMeter(0, self._born) for direction in self._moved}
         self.closed = False
+        self._stopped = ""  # why all are stopped, those too that have not quite begun
 
     # --- transfers
 
@@ -40,8 +41,11 @@ class Registry:
             started = TransferStarted(self._last_id, *facts[1:])  # the first is the id
             transfer = Transfer(started, control, self.observer)
             self.transfers[started.id] = transfer
+            reason = self._stopped
             self._tell(Watcher.look)
         self.observer(started)
+        if reason:
+            control.stop(reason)
         return transfer
 
     def resume(self, upload: str, thread: str, wake: Callable[[], None]) -> Transfer | None:
@@ -121,6 +125,9 @@ class Registry:
         return True
 
     def stop_all(self, reason: str) -> None:
+        """End all live transfers, and each that begins from now on."""
+        with self._lock:
+            self._stopped = reason
         for transfer in self.live():
             transfer.control.stop(reason)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from fileserver.events import Observer, TransferFacts, TransferProgressed
-from fileserver.pacing import Pace
+from fileserver.pacing import Pace, Schedule
 from fileserver.transfers.rates import RateMeter
 
 PROGRESS_INTERVAL = 2.0  # seconds between two TransferProgressed
@@ -61,6 +61,12 @@ class Control:
             self._sleep.release()
         self.check()
 
+    def wake_by(self, wake: Callable[[], None]) -> None:
+        """From here on its thread waits in another way. Raises ``Stopped`` if somebody was quicker."""
+        with self._lock:
+            self.check()
+            self.wake = wake
+
     def wait_for_part(self) -> str:
         """No thread moves it until its next part comes; the reason if somebody has stopped it instead."""
         with self._lock:
@@ -68,6 +74,11 @@ class Control:
                 self.waiting_since = time.monotonic()
                 self.wake = _nobody
             return self._reason
+
+    def settle(self) -> None:
+        """From here on nobody can stop it. Raises ``Stopped`` if somebody already has."""
+        if reason := self.close():
+            raise Stopped(reason)
 
     def close(self) -> str:
         """From here on nobody can stop it; the reason if somebody already has."""
@@ -108,6 +119,7 @@ class Transfer:
         "meter",
         "name",
         "observer",
+        "schedule",
         "thread",
     )
 
@@ -121,6 +133,7 @@ class Transfer:
         self.done = facts.done
         self.begun = time.monotonic()
         self.meter: RateMeter | None = None  # of one that somebody has looked at
+        self.schedule: Schedule | None = None  # of one with a pace: all parts of an upload share it
         self._base = facts.done  # bytes that had moved before this transfer began
         self._next_report = self.begun + PROGRESS_INTERVAL
 

@@ -68,6 +68,11 @@ class Put(NamedTuple):
     user: str | None
     via: str | None
 
+    @property
+    def bytes_that_follow(self) -> int:
+        rest = max(0, self.size - self.offset)
+        return rest if self.length is None else min(rest, self.length)
+
 
 class Delete(NamedTuple):
     """One of the two: a file by its name, in the state ``etag`` if there is one, or an upload by its id."""

@@ -166,10 +166,10 @@ def test_an_upload_goes_on_after_a_break(running: Running, tmp_path: Path) -> No
     assert (tmp_path / "a").read_bytes() == data
 
 
-def test_a_wrong_offset_is_refused_with_the_right_one(client: Client) -> None:
+def test_a_wrong_offset_is_refused_with_the_right_one(running: Running, client: Client) -> None:
     upload = client.put("a", io.BytesIO(b"abc"), 6, length=3)["upload"]
-    with pytest.raises(ErrorReply) as refusal:
-        client.put("a", io.BytesIO(b"f"), 6, upload=upload, offset=5)
+    with Client(*running.address) as other, pytest.raises(ErrorReply) as refusal:  # which ends the connection
+        other.put("a", io.BytesIO(b"f"), 6, upload=upload, offset=5)
     assert (refusal.value.code, refusal.value.extra) == ("offset", {"offset": 3})
     assert client.put("a", io.BytesIO(b"def"), 6, upload=upload, offset=3)["size"] == 6
 

@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+import unicodedata
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -205,7 +206,7 @@ REFUSED = [
     (b'PUT {"name": "b", "size": 1, "upload": "", "offset": 0}\n', "not-found"),
     (b'PUT {"name": "b", "size": 1, "upload": "3f9c", "offset": 0}\n', "not-found"),
     (b'PUT {"name": "b", "size": 1, "upload": "../a", "offset": 0}\n', "not-found"),
-    (b'PUT {"name": "b", "size": 1, "offset": 1}\n', "offset"),
+    (b'PUT {"name": "b", "size": 2, "offset": 1}\n', "offset"),
     (b'LIST {"limit": 10001}\n', "bad-range"),
     (b"CANCEL 99\n", "not-running"),
     (b"CANCEL x\n", "bad-request"),
@@ -219,7 +220,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("line", "code"), REFUSED)
-def test_a_refusal_has_its_code_and_leaves_the_connection_usable(
+def test_a_refusal_has_its_code_and_leaves_the_connection_usable_but_for_bytes_on_their_way(
     peer: Peer, folder: Path, line: bytes, code: str
 ) -> None:
     (folder / "a").write_bytes(b"0123456789")
@@ -229,7 +230,10 @@ def test_a_refusal_has_its_code_and_leaves_the_connection_usable(
     assert refusal["code"] == code
     assert refusal["message"].endswith(".")
     assert str(folder.parent) not in refusal["message"]
-    assert peer.is_usable()
+    if line.startswith(b"PUT"):
+        assert peer.rest() == b""
+    else:
+        assert peer.is_usable()
     assert sorted(os.listdir(folder)) == [".hidden", "a", "folder"]
 
 
@@ -396,7 +400,6 @@ def test_no_upload_reaches_outside(folder: Path, name: str, exists: str, use_dir
     with run_server(folder, use_dir_fd=use_dir_fd) as running, running.peer() as peer:
         refusal = peer.refusal(request("PUT", name=name, size=3, exists=exists))
         assert refusal["code"] in ("bad-name", "not-a-file")
-        assert peer.is_usable()
     assert sorted(os.listdir(folder.parent)) == ["secret.txt", "served"]
     assert (folder.parent / "secret.txt").read_text() == "outside"
 
@@ -469,7 +472,7 @@ def test_bytes_behind_a_refused_upload_are_never_taken_for_a_request(
 
 def test_a_file_above_the_limit_is_too_large(folder: Path) -> None:
     with run_server(folder, limits=Limits(max_upload_size=10)) as running, running.peer() as peer:
-        assert peer.refusal(request("PUT", name="a", size=11))["code"] == "too-large"
+        assert peer.refusal(request("PUT", name="a", size=11, length=0))["code"] == "too-large"
         peer.ask("PUT", name="a", size=10)
         peer.send(b"0123456789")
         assert peer.end()["size"] == 10
@@ -480,7 +483,7 @@ def test_no_room_is_told_before_the_first_byte(
 ) -> None:
     usage = namedtuple("usage", "total used free")(100, 95, 5)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    refusal = peer.refusal(request("PUT", name="a", size=6))
+    refusal = peer.refusal(request("PUT", name="a", size=6, length=0))
     assert refusal["code"] == "no-space"
     assert peer.is_usable()
 
@@ -598,6 +601,19 @@ def test_a_verb_needs_its_right(folder: Path, line: str, right: str) -> None:
         assert os.listdir(folder) == ["a"]
 
 
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_right_is_asked_about_the_same_name_in_either_form(folder: Path, form: str) -> None:
+    """As the file is found in either: a rule about one form must not be passed by with the other."""
+    kept, asked = unicodedata.normalize("NFC", "caf\u00e9"), unicodedata.normalize(form, "caf\u00e9")
+    (folder / kept).write_bytes(b"x")
+    access = Access(may=lambda principal, right, name: name != kept)
+    with run_server(folder, access=access) as running, running.peer() as peer:
+        put = {"size": 0, "exists": "replace"}
+        for verb, fields in (("GET", {}), ("STAT", {}), ("DELETE", {}), ("PUT", put)):
+            assert peer.refusal(request(verb, name=asked, **fields))["code"] == "auth-required"
+    assert (folder / kept).read_bytes() == b"x"
+
+
 def test_auth_changes_who_one_is_and_a_wrong_token_does_not(folder: Path) -> None:
     (folder / "a").write_bytes(b"x")
     with run_server(folder, access=ACCESS) as running, running.peer() as peer:
@@ -624,6 +640,34 @@ def test_the_relay_speaks_for_others_in_every_verb_that_moves(folder: Path) -> N
         peer.ask("DELETE", name="b", via="web", user="bob", client="10.0.0.7:1")
         deleted = running.events.of(FileDeleted)[0]
         assert (deleted.user, deleted.client) == ("bob", "10.0.0.7:1")
+
+
+@pytest.mark.parametrize(
+    ("client", "address"),
+    [
+        ("10.0.0.7:1", "10.0.0.7"),
+        ("10.0.0.7", "10.0.0.7"),
+        ("[2001:db8::7]:1", "2001:db8::7"),
+        ("[2001:db8::7]", "2001:db8::7"),
+        ("2001:db8::7", "2001:db8::7"),
+        ("localhost.example", "localhost.example"),
+        ("unknown", "unknown"),
+        ("", ""),
+        (":1", ""),
+    ],
+)
+def test_whom_a_relay_names_is_never_taken_for_the_relay(folder: Path, client: str, address: str) -> None:
+    asked: list[str] = []
+
+    def may(principal: Principal, right: Right, name: str) -> bool:
+        if not principal.is_relay:
+            asked.append(principal.address)
+        return principal.is_relay
+
+    access = Access(lambda token, address: Principal("relay", address=address), may)
+    with run_server(folder, access=access) as running, running.peer() as peer:
+        assert peer.refusal(request("DELETE", name="a", client=client))["code"] == "auth-required"
+    assert asked == [address]
 
 
 def test_a_relay_may_do_no_more_than_the_one_it_speaks_for(folder: Path) -> None:

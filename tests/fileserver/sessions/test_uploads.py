@@ -16,7 +16,7 @@ import pytest
 from fileserver import server as server_module
 from fileserver.events import FilePublished, TransferFinished, TransferStarted
 from fileserver.limits import Limits
-from fileserver.rights import Principal
+from fileserver.rights import Access, Principal
 from fileserver.storage.partial_files import PARTIALS
 from fileserver.storage.writer import UploadWriter
 from fileserver.transfers import watch as watch_module
@@ -202,8 +202,8 @@ def test_a_wrong_question_is_refused_and_the_upload_goes_on(
 ) -> None:
     upload = break_off(running, 3_000)
     right = {"name": "a", "size": len(DATA), "upload": upload, "offset": 3_000}
-    with running.peer() as peer:
-        refusal = peer.refusal(request("PUT", **right | wrong))
+    with running.peer() as asking, running.peer() as peer:
+        refusal = asking.refusal(request("PUT", **right | wrong))
         assert refusal["code"] == code
         assert refusal.get("offset") == (3_000 if code == "offset" else None)
         assert str(tmp_path) not in refusal["message"]
@@ -574,6 +574,23 @@ def test_an_end_that_nobody_took_is_remembered(
 # --- names that are taken
 
 
+def test_an_upload_that_replaces_asks_for_that_right_each_time_it_is_resumed(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    rights = {"add", "replace"}
+    access = Access(may=lambda principal, right, name: right in rights)
+    with run_server(tmp_path, access=access) as running:
+        with running.peer() as peer:
+            upload = peer.ask("PUT", name="a", size=3, length=0, exists="replace")["upload"]
+            peer.end()
+            rights.discard("replace")
+            refusal = peer.refusal(request("PUT", name="a", size=3, upload=upload))
+            assert refusal["code"] == "auth-required"
+        with running.peer() as peer:
+            begun = peer.ask("PUT", name="a", size=3, upload=upload, exists="fail", length=0)
+            assert begun["offset"] == 0, "it may still be resumed as one that replaces nothing"
+    assert (tmp_path / "a").read_bytes() == b"old"
+
+
 def test_a_taken_name_is_refused_before_the_first_byte(peer: Peer, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"old")
     line = request("PUT", name="a", size=len(DATA), length=0)
@@ -646,7 +663,7 @@ def test_a_read_only_folder_is_told_before_the_first_byte(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "mkdir", refuse)
-    refusal = peer.refusal(request("PUT", name="notes.txt", size=5))
+    refusal = peer.refusal(request("PUT", name="notes.txt", size=5, length=0))
     assert refusal["code"] == "denied"
     assert "'notes.txt'" in refusal["message"]
     assert str(tmp_path) not in refusal["message"]

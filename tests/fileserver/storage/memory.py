@@ -210,6 +210,7 @@ class MemoryUploads:
             sha256=partial.sha256,
             expires=partial.touched + self.keep_seconds,
             metadata=request.metadata,
+            may_replace=request.may_replace,
         )
 
     def delete(self, upload_id: str) -> str:

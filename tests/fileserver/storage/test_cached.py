@@ -55,6 +55,22 @@ def test_the_first_file_shows_that_the_others_need_not_be_waited_for(disk: Disk)
     assert [disk.waits() for _ in range(3)] == [True, False, False]
 
 
+def test_a_file_is_closed_if_the_folder_goes_while_it_is_opened(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[OpenFile] = []
+
+    def goes(opener: CachedOpener, file: OpenFile) -> None:
+        opened.append(file)
+        raise ErrorReply("unavailable", "The server's folder cannot be read now.")
+
+    monkeypatch.setattr(CachedOpener, "_learn_from", goes)
+    with pytest.raises(ErrorReply, match="cannot be read"):
+        disk.opener.open("a")
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0].fd)
+
+
 @needs_cache
 def test_a_file_on_another_disk_shows_nothing(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OpenFile, "device", -1)

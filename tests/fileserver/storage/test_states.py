@@ -75,9 +75,10 @@ def test_in_another_state_it_is_refused_before_the_first_byte(
 
 
 @pytest.mark.parametrize("state", ["*", "0-0-0"])
-def test_what_is_not_there_is_in_no_state(peer: Peer, tmp_path: Path, state: str) -> None:
+def test_what_is_not_there_is_in_no_state(running: Running, tmp_path: Path, state: str) -> None:
     for name in ("a", "folder/a"):
-        assert peer.refusal(request("PUT", name=name, size=3, etag=state))["code"] == "changed"
+        with running.peer() as peer:
+            assert peer.refusal(request("PUT", name=name, size=3, etag=state))["code"] == "changed"
     assert files(tmp_path) == []
 
 
@@ -126,8 +127,8 @@ def test_the_state_is_remembered_for_whoever_goes_on_until_something_else_is_dec
 
 @pytest.mark.parametrize("exists", ["fail", "rename"])
 def test_a_state_of_what_is_not_to_be_replaced_makes_no_sense(peer: Peer, etag: str, exists: str) -> None:
-    assert peer.refusal(request("PUT", name="a", size=3, etag=etag, exists=exists))["code"] == "bad-request"
     assert peer.refusal(request("DELETE", upload="0" * 32, etag=etag))["code"] == "bad-request"
+    assert peer.refusal(request("PUT", name="a", size=3, etag=etag, exists=exists))["code"] == "bad-request"
 
 
 @pytest.mark.parametrize("verb", ["PUT", "DELETE"])

@@ -1,6 +1,7 @@
 """The two byte loops, over real sockets, and the name that each way to end gets."""
 
 import errno
+import gc
 import os
 import socket
 import sys
@@ -24,6 +25,7 @@ from fileserver.storage import pagecache
 from fileserver.storage import syscalls as disk
 from fileserver.storage.content import OpenFile
 from fileserver.storage.partial_files import PARTIALS
+from fileserver.transfers import copying
 from fileserver.transfers.copying import SMALL, WINDOW, FileChanged, ending_of
 from fileserver.transfers.transfer import Stopped
 from fileserver.wire.replies import ErrorReply
@@ -238,7 +240,80 @@ def test_the_servers_pace_holds_for_uploads_too(tmp_path: Path) -> None:
         assert time.monotonic() - begun >= 0.2
 
 
+def test_all_parts_of_an_upload_share_one_pace(tmp_path: Path) -> None:
+    data = numbered_bytes(10_500)
+    with run_server(tmp_path, pace=QUICK) as running, running.peer() as peer:
+        begun, upload = time.monotonic(), {}
+        for offset in range(0, len(data), 1000):
+            peer.ask("PUT", name="a", size=len(data), offset=offset, length=1000, **upload)
+            peer.send(data[offset : offset + 1000])
+            end = peer.end()
+            upload = {"upload": end.get("upload")}
+        assert end["sha256"] == sha256(data)
+        assert time.monotonic() - begun >= 0.2
+
+
+def test_a_pause_may_be_as_short_as_a_number_can_be(running: Running, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(1000))
+    with running.peer() as peer:
+        assert get(peer, "a", pace={"chunk": 1, "pause": 1e-320}) == bytes(1000)
+
+
+@pytest.mark.parametrize("verb", ["GET", "PUT"])
+def test_who_is_gone_in_a_long_pause_keeps_no_thread(
+    tmp_path: Path, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "_LOOK_SECONDS", 0.05)
+    (tmp_path / "a").write_bytes(bytes(1000))
+    with run_server(tmp_path, pace=Pace(1, 3600)) as running, running.peer() as peer:
+        begun = peer.ask(verb, name="a" if verb == "GET" else "b", **({} if verb == "GET" else {"size": 9}))
+        if verb == "PUT":
+            peer.send(b"1")
+        else:
+            peer.read(1)
+        peer.reset()
+        ending = running.events.ending(begun["id"])
+        assert (ending.outcome, ending.error) == ("aborted", "disconnected")
+        wait_until(lambda: running.server.registry.ping()["clients"] == 0)
+
+
 # --- downloads that end otherwise
+
+
+@pytest.mark.parametrize(
+    ("how", "ending"),
+    [
+        ("cancel", ("cancelled", "")),
+        ("shutdown", ("aborted", "shutting-down")),
+        ("stall", ("aborted", "stalled")),
+    ],
+)
+@pytest.mark.parametrize("size", [60_000, BIG])
+def test_what_was_stopped_never_arrives_with_its_end(
+    tmp_path: Path, size: int, how: str, ending: tuple[str, str]
+) -> None:
+    """All of a small file may wait in the queue of the system, ``END`` too."""
+    (tmp_path / "a").write_bytes(bytes(size))
+    limits = Limits(stall=0.2 if how == "stall" else 60.0)
+    with run_server(tmp_path, limits=limits) as running, running.peer(receive_buffer=4096) as peer:
+        begun = peer.ask("GET", name="a")
+        if how == "cancel":
+            with running.peer() as other:
+                assert other.ask("CANCEL", id=begun["id"])["state"] == "cancelled"
+        elif how == "shutdown":
+            running.server.shutdown(grace=0)
+        found = running.events.ending(begun["id"])
+        assert (found.outcome, found.error) == ending
+        assert b"END" not in peer.rest()
+
+
+def test_a_connection_remembers_what_it_got_and_not_the_files(running: Running, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    with running.peer() as peer:
+        for _ in range(20):
+            get(peer, "a")
+        gc.collect()
+        assert sum(isinstance(each, OpenFile) for each in gc.get_objects()) <= 1
 
 
 def test_a_connection_cut_at_40_percent_is_a_failure_for_the_client_and_aborted_for_the_observer(
@@ -518,7 +593,7 @@ def test_an_upload_arrives_whole_and_is_hashed(tmp_path: Path, size: int, use_di
         started = peer.ask("PUT", name="w/a", size=size, sha256=sha256(data))
         assert started["offset"] == 0
         peer.send(data)
-        wanted = {"id": started["id"], "name": "w/a", "size": size, "sha256": sha256(data)}
+        wanted = {"id": started["id"], "name": "w/a", "size": size, "sha256": sha256(data), "replaced": False}
         assert peer.end() == wanted
         assert (tmp_path / "w" / "a").read_bytes() == data
         assert files_of(running) == ["w"]

@@ -83,8 +83,15 @@ def test_a_transfer_is_stopped_once_and_not_after_its_end(registry: Registry) ->
         with pytest.raises(ErrorReply) as refusal:
             registry.cancel(transfer_id)
         assert refusal.value.code == "not-running"
+    closed = start(registry)
     registry.stop_all("shutting-down")
     assert transfer.control.close() == "cancelled"
+    assert closed.control.close() == "shutting-down"
+    late = start(registry)  # which had not quite begun
+    assert late.control.close() == "shutting-down"
+
+
+def test_a_transfer_that_is_closed_is_not_stopped_any_more(registry: Registry) -> None:
     closed = start(registry)
     assert closed.control.close() == ""
     assert not closed.control.stop("cancelled")
