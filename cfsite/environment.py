@@ -49,6 +49,10 @@ class Env(environ.Env):
 
     def database(self, var: str, default: str) -> dict[str, Any]:
         url = self.str(var, "") or default
-        if url.partition(":")[0] not in self.DB_SCHEMES:
-            raise ImproperlyConfigured(f"{var}: {url!r} does not begin with sqlite:/// or postgres://.")
-        return dict(self.db_url_config(url))
+        scheme = url.partition(":")[0]  # the rest can hold a password, which is for no log
+        if scheme not in self.DB_SCHEMES:
+            raise ImproperlyConfigured(f"{var}: {scheme!r} is no beginning; sqlite:/// and postgres:// are.")
+        try:
+            return dict(self.db_url_config(url))
+        except ValueError:
+            raise ImproperlyConfigured(f"{var}: the host or the port in it cannot be read.") from None

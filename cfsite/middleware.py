@@ -13,6 +13,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from csp import middleware as csp
+from django.conf import settings
 from django.contrib.auth import middleware as auth
 from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
@@ -76,7 +77,11 @@ class SecurityMiddleware(OnTheLoop, security.SecurityMiddleware):
 
 
 class SessionMiddleware(OnTheLoop, sessions.SessionMiddleware):
-    pass
+    def process_request(self, request: HttpRequest) -> None:
+        # A cookie in quotes can hold any character, and PostgreSQL cannot be asked for a text with a NUL.
+        if "\0" in request.COOKIES.get(settings.SESSION_COOKIE_NAME, ""):
+            del request.COOKIES[settings.SESSION_COOKIE_NAME]
+        super().process_request(request)
 
 
 class XFrameOptionsMiddleware(OnTheLoop, clickjacking.XFrameOptionsMiddleware):

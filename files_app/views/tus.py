@@ -13,7 +13,6 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import reverse
-from django.utils.http import http_date
 from django.views.decorators.csrf import csrf_exempt
 
 from files_app.access.origin import require_own_page
@@ -33,6 +32,7 @@ from files_app.views.tus_headers import Refused
 from fileserver.client.aio import AsyncClient
 from fileserver.client.blocking import Incomplete
 from fileserver.rights import ADD
+from fileserver.wire.http import date_text
 from fileserver.wire.lines import Fields
 from fileserver.wire.replies import BadReply, ErrorReply
 
@@ -212,7 +212,7 @@ def _progress(status: int, state: dict[str, Any], size: int) -> HttpResponse:
     response = HttpResponse(status=status)
     response["Upload-Offset"] = str(state.get("offset", size))
     if "expires" in state:
-        response["Upload-Expires"] = http_date(state["expires"])
+        response["Upload-Expires"] = date_text(state["expires"])
     if "offset" not in state or state.get("published"):
         # Another name than was asked for, if that was taken and both were to be kept.
         response["Stored-Name"] = quote(state.get("published") or state["name"])

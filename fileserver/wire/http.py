@@ -167,6 +167,11 @@ def head_of(status: int, headers: Mapping[str, str]) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
+def date_text(seconds: float) -> str:
+    """Unix time as HTTP writes it, the nearest date that it knows."""
+    return formatdate(math.floor(min(max(0, seconds), _LAST_DATE)), usegmt=True)
+
+
 def file_headers(name: str, etag: str, mtime: float) -> dict[str, str]:
     """What every user's file is sent with: it is kept as a file, and never runs as a page."""
     return {
@@ -177,7 +182,7 @@ def file_headers(name: str, etag: str, mtime: float) -> dict[str, str]:
         "Cache-Control": "no-store",  # from a cache, three tabs would get one transfer
         "Accept-Ranges": "bytes",
         "ETag": f'"{etag}"',
-        "Last-Modified": formatdate(min(max(0, math.floor(mtime)), _LAST_DATE), usegmt=True),
+        "Last-Modified": date_text(mtime),
     }
 
 

@@ -9,6 +9,7 @@ from asgiref.sync import SyncToAsync
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.models import User
+from django.contrib.sessions.backends.db import SessionStore
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncRequestFactory
 from django.utils.deprecation import MiddlewareMixin
@@ -71,6 +72,20 @@ def test_a_session_that_begins_with_a_login_is_kept() -> None:
     session = session_of(answer)
     assert fetch("GET", "/admin/", headers={"cookie": session}).status == 200
     assert fetch("GET", "/admin/").status == 302
+
+
+def test_a_session_that_no_database_can_be_asked_for_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str | None] = []
+    load = SessionStore.load
+
+    def noted(self: SessionStore) -> Any:
+        asked.append(self.session_key)
+        return load(self)
+
+    monkeypatch.setattr(SessionStore, "load", noted)
+    for cookie in ("a" * 30 + "b", '"' + "a" * 30 + '\\000b"'):  # in quotes \\000 is a NUL
+        assert fetch("GET", "/admin/", headers={"cookie": f"cfs_session={cookie}"}).status == 302
+    assert asked == ["a" * 30 + "b"]
 
 
 def session_of(answer: Answer) -> str:

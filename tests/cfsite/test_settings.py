@@ -14,6 +14,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 from django.utils.module_loading import import_string
 
+from tests.stack import Stack
+
 FILE = Path(live.BASE_DIR) / "cfsite" / "settings.py"
 EXAMPLE = Path(live.BASE_DIR) / ".env.example"
 NAMES = sorted(set(re.findall(r'env(?:\.\w+)?\("([A-Z_]+)"', FILE.read_text())))
@@ -151,13 +153,34 @@ def test_a_number_that_cannot_be_is_refused_by_name(load: Any, name: str, value:
         ("DIRECT_DOWNLOADS", "2", "'2' is neither yes nor no."),
         ("TIME_ZONE", "Mars", "'Mars' is no time zone, as Europe/Berlin is."),
         ("TIME_ZONE", "../etc", "'../etc' is no time zone, as Europe/Berlin is."),
-        ("DATABASE_URL", "db.sqlite3", "'db.sqlite3' does not begin with sqlite:/// or postgres://."),
+        ("DATABASE_URL", "db.sqlite3", "'db.sqlite3' is no beginning; sqlite:/// and postgres:// are."),
+        (
+            "DATABASE_URL",
+            "postgress://u:key@h/d",
+            "'postgress' is no beginning; sqlite:/// and postgres:// are.",
+        ),
+        ("DATABASE_URL", "postgres://u:key@h:port/d", "the host or the port in it cannot be read."),
+        ("DATABASE_URL", "postgres://u:key@h:99999/d", "the host or the port in it cannot be read."),
+        ("PARTIAL_UPLOAD_HOURS", "0", "'0' is not a number from 0.01 to 876000."),
+        ("PARTIAL_UPLOAD_HOURS", "876001", "'876001' is not a number from 0.01 to 876000."),
     ],
 )
 def test_what_else_cannot_be_is_refused_by_name(load: Any, name: str, value: str, words: str) -> None:
     with pytest.raises(ImproperlyConfigured) as refusal:
         load(**{name: value})
     assert str(refusal.value) == f"{name}: {words}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PARTIAL_UPLOAD_HOURS", "1e8"), ("MAX_CLIENTS", ""), ("DATABASE_URL", "postgres://u@h:x/d")],
+)
+def test_a_command_ends_with_the_sentence_about_it(tmp_path: Path, name: str, value: str) -> None:
+    stack = Stack(tmp_path)
+    stack.environment[name] = value
+    done = stack.manage("check")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"The settings are not right: {name}: [^\n]+\.\n", done.stderr)
 
 
 @pytest.mark.parametrize(("text", "value"), [("Yes", True), ("1", True), ("off", False), ("", False)])

@@ -5,10 +5,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 
 from tests.stack import Stack
 
 NAME, SHOWN = "\u65e5\u672c.txt", "\\u65e5\\u672c.txt"
+
+SAID = [
+    (f"download {NAME} --to {{here}}/to/", 0, f"to/{SHOWN}"),
+    (f"download {NAME}x --to {{here}}/to/", 1, f"{SHOWN}x"),
+    (f"upload {{here}}/{NAME} --as there{NAME}", 0, f"{SHOWN} is there as there{SHOWN}"),
+    (f"upload {{here}}/absent{NAME}", 1, f"absent{SHOWN} is not there"),
+    (f"files {NAME}x", 1, f"No file begins with '{SHOWN}x'"),
+    (f"files --host {NAME}", 1, SHOWN),
+    (f"watch --host {NAME}", 1, SHOWN),
+    (f"runfileserver --port 0 --files {{here}}/absent{NAME}", 1, f"absent{SHOWN} does not exist"),
+    (f"migrate {NAME}", 1, SHOWN),
+    (f"runserver {NAME}:8000", 1, SHOWN),
+    (f"start {NAME}", 2, SHOWN),
+]
 
 
 @pytest.fixture(scope="module")
@@ -25,19 +40,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         stack.stop()
 
 
-@pytest.mark.parametrize(
-    ("command", "code", "said"),
-    [
-        (f"download {NAME} --to {{here}}/to/", 0, f"to/{SHOWN}"),
-        (f"download {NAME}x --to {{here}}/to/", 1, f"{SHOWN}x"),
-        (f"upload {{here}}/{NAME} --as there{NAME}", 0, f"{SHOWN} is there as there{SHOWN}"),
-        (f"upload {{here}}/absent{NAME}", 1, f"absent{SHOWN} is not there"),
-        (f"files {NAME}x", 1, f"No file begins with '{SHOWN}x'"),
-        (f"files --host {NAME}", 1, SHOWN),
-        (f"watch --host {NAME}", 1, SHOWN),
-        (f"runfileserver --port 0 --files {{here}}/absent{NAME}", 1, f"absent{SHOWN} does not exist"),
-    ],
-)
+def test_every_command_is_in_the_table() -> None:
+    ours = (Path(settings.BASE_DIR) / "files_app" / "management" / "commands").glob("[a-z]*.py")
+    assert {command.split()[0] for command, *_ in SAID} == {path.stem for path in ours}
+
+
+@pytest.mark.parametrize(("command", "code", "said"), SAID)
 def test_a_command_says_it_in_the_letters_that_there_are(
     stack: Stack, tmp_path: Path, command: str, code: int, said: str
 ) -> None:

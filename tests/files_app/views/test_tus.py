@@ -572,6 +572,14 @@ class TestExpiration:
             kept = parsedate_to_datetime(answer.headers["upload-expires"]).timestamp() - time.time()
             assert 24 * 3600 - 60 < kept <= 24 * 3600 + 1
 
+    def test_no_date_is_behind_the_last_that_http_knows(self, folder: Path, settings: Any) -> None:
+        with serving(folder, Limits(keep_partial=1e15)) as served:
+            settings.SERVER_HOST, settings.SERVER_PORT = served.server.address
+            created = ask_to_create("a.bin", 100)
+            for answer in (created, look(created.headers["location"])):
+                assert answer.status in (201, 200)
+                assert answer.headers["upload-expires"] == "Fri, 31 Dec 9999 23:59:59 GMT"
+
     def test_what_is_kept_no_longer_is_404(self, folder: Path, settings: Any, quick_looks: None) -> None:
         with serving(folder) as served:
             settings.SERVER_HOST, settings.SERVER_PORT = served.server.address

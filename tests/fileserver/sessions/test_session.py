@@ -420,7 +420,8 @@ def test_an_upload_with_rename_tells_the_name_that_it_took(peer: Peer, folder: P
     (folder / "big.iso").write_bytes(b"old")
     peer.ask("PUT", name="big.iso", size=3, exists="rename")
     peer.send(b"new")
-    assert peer.end()["name"] == "big (1).iso"
+    end = peer.end()
+    assert (end["name"], end["replaced"]) == ("big (1).iso", False)
     assert (folder / "big.iso").read_bytes() == b"old"
     assert (folder / "big (1).iso").read_bytes() == b"new"
 
@@ -429,7 +430,8 @@ def test_an_upload_with_replace_takes_the_place_of_the_old_one(peer: Peer, folde
     (folder / "a").write_bytes(b"old")
     peer.ask("PUT", name="a", size=5, exists="replace")
     peer.send(b"newer")
-    assert peer.end()["name"] == "a"
+    end = peer.end()
+    assert (end["name"], end["replaced"]) == ("a", True)
     assert (folder / "a").read_bytes() == b"newer"
 
 
