@@ -218,7 +218,10 @@ class Client:
         return line[:-1]
 
     def _read_into(self, view: memoryview) -> int:
-        return self._input.readinto1(view)  # type: ignore[attr-defined,no-any-return]
+        """How many bytes; 0 at the end of the connection. The server resets one whose download it stops."""
+        with contextlib.suppress(ConnectionError):
+            return self._input.readinto1(view)  # type: ignore[attr-defined,no-any-return]
+        return 0
 
 
 def _encrypted(sock: socket.socket, tls: ssl.SSLContext, host: str) -> ssl.SSLSocket:

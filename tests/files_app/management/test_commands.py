@@ -134,7 +134,8 @@ class TestDownload:
 
             def cut(self: Fetch, pace: Pace | None) -> Iterator[tuple[int, int]]:
                 for step in run(self, pace):
-                    served.server.registry.stop_all("cancelled")
+                    for transfer in served.server.registry.live():
+                        transfer.control.stop("cancelled")
                     yield step
 
             patch.setattr(Fetch, "run", cut)

@@ -46,7 +46,8 @@ def broken_fetch(served: Served, client: Client, target: Path, name: str = "big.
 
     def fetch() -> None:
         for _ in Fetch(client, name, target).run(None):
-            served.server.registry.stop_all("cancelled")
+            for transfer in served.server.registry.live():
+                transfer.control.stop("cancelled")
 
     with pytest.raises(Incomplete):
         fetch()
