@@ -87,13 +87,13 @@ def test_a_transfer_is_news_from_its_beginning_to_its_end(served: Served) -> Non
 
     async def view() -> None:
         async with viewing(Feed()) as viewer, await connect() as client:
-            download = await client.get("big.bin", client="me", via="web")
+            download = await client.get("big.bin", client="127.0.0.1:7", via="web")
             begun = await viewer.news_with(lambda news: news["transfers"])
             row = begun["transfers"][0]
             assert (row["id"], row["name"], row["client"], row["via"]) == (
                 download.id,
                 "big.bin",
-                "me",
+                "127.0.0.1:7",
                 "web",
             )
             assert viewer.state()["transfers"][0]["id"] == download.id
