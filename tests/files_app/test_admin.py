@@ -4,7 +4,7 @@ import csv
 import inspect
 import io
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,32 +15,14 @@ from django.urls import reverse
 
 from files_app import admin as admin_module
 from files_app.admin import CSV_FIELDS, csv_lines
-from files_app.models import File, Transfer
+from files_app.models import Transfer
+from tests.files_app.rows import NOW, make_file, make_transfer
 from tests.files_app.site import HOST, Answer, fetch, run
 
 pytestmark = pytest.mark.usefixtures("database")
 
-NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 TRANSFERS = "/admin/files_app/transfer/"
 FILES = "/admin/files_app/file/"
-
-
-def make_transfer(**facts: Any) -> Transfer:
-    usual: dict[str, Any] = {
-        "name": "a.txt",
-        "direction": "download",
-        "size": 100,
-        "length": 100,
-        "client": "127.0.0.1:5000",
-        "via": "tcp",
-        "thread": "ClientThread-1",
-        "started_at": NOW,
-    }
-    return Transfer.objects.create(**{**usual, **facts})
-
-
-def make_file(name: str = "a.txt") -> File:
-    return File.objects.create(name=name, size=2048, mtime=NOW, etag="e", content_type="text/plain")
 
 
 class Visitor:
@@ -143,7 +125,7 @@ class TestLists:
             assert shown in text
 
     def test_files_are_shown_with_their_downloads(self, visitor: Visitor) -> None:
-        file = make_file()
+        file = make_file(size=2048)
         make_file("b.txt")
         for outcome in ("complete", "complete", "aborted"):
             make_transfer(file=file, outcome=outcome)

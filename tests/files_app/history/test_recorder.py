@@ -375,37 +375,29 @@ class TestPoison:
         assert busy.wait(10)
         return go
 
+    @pytest.mark.parametrize(
+        ("poison", "told"),
+        [
+            (started(3, size=2**70), "TransferStarted(id=3"),
+            (finished(99, "never began"), "TransferFinished(id=99"),
+        ],
+        ids=["what no column takes", "an ending without a beginning"],
+    )
     def test_a_poisonous_event_does_not_take_others_with_it(
-        self, recorder: Recorder, caplog: pytest.LogCaptureFixture
+        self, recorder: Recorder, caplog: pytest.LogCaptureFixture, poison: events.Event, told: str
     ) -> None:
         recorder(started(1))
         settle(recorder)
         go = self.hold(recorder)
         recorder(started(2))
         recorder(finished(1))
-        recorder(started(3, size=2**70))
+        recorder(poison)
         recorder(finished(2))
         go.set()
         settle(recorder)
         rows = {row.thread: row.outcome for row in Transfer.objects.all()}
         assert rows == {"ClientThread-1": "complete", "ClientThread-2": "complete"}
-        assert "left out of the history: TransferStarted(id=3" in caplog.text
-
-    def test_an_ending_without_a_beginning_does_not_take_other_endings_with_it(
-        self, recorder: Recorder, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        recorder(started(1))
-        settle(recorder)
-        go = self.hold(recorder)
-        recorder(started(2))
-        recorder(finished(1))
-        recorder(finished(99, "never began"))
-        recorder(finished(2))
-        go.set()
-        settle(recorder)
-        rows = {row.thread: row.outcome for row in Transfer.objects.all()}
-        assert rows == {"ClientThread-1": "complete", "ClientThread-2": "complete"}
-        assert "left out of the history: TransferFinished(id=99" in caplog.text
+        assert f"left out of the history: {told}" in caplog.text
 
     def test_a_poisonous_job_does_not_take_others_with_it(
         self, recorder: Recorder, caplog: pytest.LogCaptureFixture

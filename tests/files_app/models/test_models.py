@@ -1,6 +1,6 @@
 """Behaviour on the models and their querysets."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
@@ -17,28 +17,7 @@ from django.utils import timezone
 from files_app.models import File, ServerRun, Transfer
 from files_app.models.dates import to_datetime
 from files_app.models.files import ADDED, COLUMNS, FileQuerySet, url_of
-
-NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
-
-
-def make_file(name: str, size: int = 1, days: int = 0) -> File:
-    return File.objects.create(
-        name=name, size=size, mtime=NOW + timedelta(days=days), etag="e", content_type="text/plain"
-    )
-
-
-def make_transfer(**fields: Any) -> Transfer:
-    usual: dict[str, Any] = {
-        "name": "a.txt",
-        "direction": "download",
-        "size": 100,
-        "length": 100,
-        "client": "127.0.0.1:5000",
-        "via": "tcp",
-        "thread": "ClientThread-1",
-        "started_at": NOW,
-    }
-    return Transfer.objects.create(**{**usual, **fields})
+from tests.files_app.rows import NOW, make_file, make_transfer
 
 
 @pytest.mark.django_db
@@ -89,9 +68,9 @@ class TestFiles:
     def test_files_are_sorted_by_the_given_columns_only_and_then_by_name_the_same_way(
         self, sort: str, order: str
     ) -> None:
-        make_file("b", size=1, days=2)
-        make_file("c", size=2, days=1)
-        make_file("a", size=2, days=3)
+        make_file("b", size=1, mtime=NOW + timedelta(days=2))
+        make_file("c", size=2, mtime=NOW + timedelta(days=1))
+        make_file("a", size=2, mtime=NOW + timedelta(days=3))
         assert "".join(File.objects.sorted_by(sort).values_list("name", flat=True)) == order
 
     @pytest.mark.parametrize("sort", ["name", "size", "mtime"])

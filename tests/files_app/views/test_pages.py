@@ -6,7 +6,6 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
@@ -27,12 +26,12 @@ from fileserver.storage.writer import UploadWriter
 from fileserver.wire import replies
 from fileserver.wire.replies import ErrorReply
 from tests.files_app.conftest import Served, serving
+from tests.files_app.rows import NOW, make_file, make_transfer
 from tests.files_app.site import HOST, Answer, Exchange, ask, fetch, run
 from tests.servers import numbered_bytes, sha256, wait_until
 
 pytestmark = pytest.mark.usefixtures("database")
 
-NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 BROWSER = {"accept": "text/html,application/xhtml+xml"}
 OWN_PAGE = {"origin": f"http://{HOST}"}
 EVIL = '<img src=x onerror="alert(1)">'
@@ -601,25 +600,6 @@ class TestOffline:
         answer = run(visit())
         assert answer.status in (502, 503)
         assert answer.text.endswith(".\n")
-
-
-def make_file(name: str, size: int = 1, **facts: Any) -> File:
-    usual = {"mtime": NOW, "etag": "e", "content_type": "text/plain"}
-    return File.objects.create(name=name, size=size, **{**usual, **facts})
-
-
-def make_transfer(**facts: Any) -> Transfer:
-    usual: dict[str, Any] = {
-        "name": "a.txt",
-        "direction": "download",
-        "size": 100,
-        "length": 100,
-        "client": "127.0.0.1:5000",
-        "via": "tcp",
-        "thread": "ClientThread-1",
-        "started_at": NOW,
-    }
-    return Transfer.objects.create(**{**usual, **facts})
 
 
 def listed(answer: Answer) -> list[str]:
