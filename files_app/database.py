@@ -54,13 +54,20 @@ def sqlite_file() -> Path | None:
     return Path(name)
 
 
+def _is_gone(file: Path) -> bool:
+    try:
+        return not file.exists()
+    except OSError:  # nobody can tell
+        return False
+
+
 def sentence_of(error: BaseException, short: bool = False) -> str:
     """What is wrong and what to do about it; ``short``: with the name of the file, not the path."""
     if isinstance(error, OutOfService):
         return str(error)
     file = sqlite_file()
     name = str(connection.settings_dict["NAME"]) if file is None or not short else file.name
-    if file and not file.exists():
+    if file and _is_gone(file):
         return _GONE.format(name=name)
     if "no such table" in str(error) or "no such column" in str(error) or _state_of(error) in _LACKS:
         return _TABLES.format(name=name)

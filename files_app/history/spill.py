@@ -86,8 +86,11 @@ class Spill:
         self.path = path
 
     def __bool__(self) -> bool:
-        """Whether something waits in it."""
-        return self.path.exists()
+        """Whether something waits in it; also if that cannot be told: who reads it then hears why."""
+        try:
+            return self.path.exists()
+        except OSError:
+            return True
 
     def append(self, lines: Iterable[Line]) -> None:
         """Returns when they are on the disk. Raises ``OSError``; then none of them is in the file."""

@@ -124,6 +124,8 @@ class Writer:
         except FileNotFoundError as error:
             self._file = NO_FILE  # whatever comes back is another one, even under the old number
             raise OperationalError(f"{path} is gone") from error
+        except OSError as error:
+            raise OutOfService(f"The database {path} cannot be reached: {error.strerror}.") from error
         before, self._file = self._file, (found.st_dev, found.st_ino)
         if before in (None, self._file):
             return []

@@ -1,6 +1,7 @@
 """A database that is gone, damaged, or another one: a sentence, and nothing made in its place."""
 
 import contextlib
+import errno
 import os
 import shutil
 import sqlite3
@@ -57,6 +58,29 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "RETRY_PAUSES", (0.01,))
     monkeypatch.setattr(writer_module, "SPILL_AFTER", 0.0)
     monkeypatch.setattr(recorder_module, "WRITE_SECONDS", 0.2)
+
+
+class Closed:
+    """Within it a file of this name cannot be looked at, as in a folder that may not be entered."""
+
+    def __init__(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._name = name
+        self._is_closed = False
+        self._stat = Path.stat
+        self.refusals = 0
+        monkeypatch.setattr(Path, "stat", lambda path, **options: self._look(path, options))
+
+    def _look(self, path: Path, options: dict[str, bool]) -> os.stat_result:
+        if self._is_closed and path.name == self._name:
+            self.refusals += 1
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return self._stat(path, **options)
+
+    def __enter__(self) -> None:
+        self._is_closed = True
+
+    def __exit__(self, *_: object) -> None:
+        self._is_closed = False
 
 
 class TestPages:
@@ -167,6 +191,26 @@ class TestRecorder:
         rows = dict(Transfer.objects.values_list("name", "outcome"))
         assert rows == {"long.bin": "complete", "after.bin": "complete"}
 
+    @pytest.mark.parametrize("ending", ["", ".spill"])
+    def test_what_comes_while_its_folder_cannot_be_entered_is_kept(
+        self, elsewhere: Path, impatient: None, monkeypatch: pytest.MonkeyPatch, ending: str
+    ) -> None:
+        closed = Closed(elsewhere.name + ending, monkeypatch)
+        recorder = Recorder()
+        recorder.start()
+        try:
+            recorder(started(1))
+            settle(recorder)
+            with closed:
+                recorder(finished(1))
+                recorder(started(2))
+                wait_until(lambda: closed.refusals > 3)
+            recorder(finished(2))
+            settle(recorder)
+        finally:
+            recorder.stop()
+        assert list(Transfer.objects.values_list("outcome", flat=True)) == ["complete"] * 2
+
     def test_one_that_comes_back_under_the_same_number_is_another_one_all_the_same(
         self, elsewhere: Path, impatient: None
     ) -> None:
@@ -243,6 +287,14 @@ def test_a_database_that_is_no_file_has_a_sentence_too(monkeypatch: pytest.Monke
     assert sentence_of(OperationalError("gone\nLINE 1: SELECT")) == "The database cannot be used: gone."
     name = quote(str(connection.settings_dict["NAME"]), safe="")
     assert spill_path() == settings.BASE_DIR / f"history-{name}.spill"
+
+
+def test_one_in_a_folder_that_cannot_be_entered_is_not_said_to_be_gone(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Closed(elsewhere.name, monkeypatch):
+        sentence = sentence_of(OperationalError("unable to open database file"), short=True)
+    assert sentence == "The database own.sqlite3 cannot be used: unable to open database file."
 
 
 @pytest.mark.parametrize(
