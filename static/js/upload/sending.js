@@ -151,8 +151,10 @@ export class Sending {
     this.#end(CANNOT_READ);
   }
 
+  /* One that is not there has 0 bytes too, and no browser opens a file to read a part of nothing: so that one is read as a whole. */
   #isReadable() {
-    return this.#file.slice(0, 1).arrayBuffer().then(() => true, () => false);
+    const start = this.#file.size ? this.#file.slice(0, 1) : this.#file;
+    return start.arrayBuffer().then(() => true, () => false);
   }
 
   #fail(error) {
