@@ -29,7 +29,7 @@ MAX_UPLOAD_SIZE = env.number("MAX_UPLOAD_SIZE", 0, 0, 1 << 62)  # bytes; 0: as m
 # That a broken upload can be resumed, and that what is known of a vanished file is kept.
 PARTIAL_UPLOAD_HOURS = env.number("PARTIAL_UPLOAD_HOURS", 24.0, 0.01, 876_000.0)
 GONE_FILE_DAYS = env.number("GONE_FILE_DAYS", 30.0, 0.0, 36_500.0)
-WORKER_MODEL = env.str("WORKER_MODEL", "thread_per_client")  # which thread serves which client
+WORKER_MODEL = env.str("WORKER_MODEL", "leader_followers")  # which thread serves which client
 DIRECT_DOWNLOADS = env.flag("DIRECT_DOWNLOADS", True)  # browsers that reach its port download from there
 SERVER_PUBLIC_URL = env.str("SERVER_PUBLIC_URL", "")  # empty: the host of the page, and SERVER_PORT
 

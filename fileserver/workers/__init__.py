@@ -6,10 +6,10 @@ from fileserver.workers.one_at_a_time import OneAtATime
 from fileserver.workers.pool import Pool
 from fileserver.workers.thread_per_client import ThreadPerClient
 
-DEFAULT = "thread_per_client"
+DEFAULT = "leader_followers"  # the fast one: docs/architecture.md has the figures of both
 MODELS: dict[str, type[Workers]] = {
-    DEFAULT: ThreadPerClient,
+    "thread_per_client": ThreadPerClient,
     "one_at_a_time": OneAtATime,
     "pool": Pool,
-    "leader_followers": LeaderFollowers,
+    DEFAULT: LeaderFollowers,
 }

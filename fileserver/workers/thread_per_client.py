@@ -1,4 +1,4 @@
-"""Accept, then a thread for this client: the model to read first, and the default.
+"""Accept, then a thread for this client: the model to read first.
 
 The thread that runs the server accepts and does nothing else, so no client can hold up another. Each client
 has a thread to itself, from its first byte to its last. That thread may wait for the peer and for the disk.
