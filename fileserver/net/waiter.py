@@ -19,7 +19,7 @@ T = TypeVar("T")
 # Windows wakes no wait when another thread shuts the socket down: there each wait is cut in slices.
 _SLICE = 1.0 if sys.platform == "win32" else float("inf")
 _SHORTEST_LOOK, _LONGEST_LOOK = 0.0002, 0.5  # seconds between two looks at what is not acknowledged
-_SHORT_SLICE = 0.25  # for waits that must end although nothing may happen on the socket
+_SHORT_SLICE = 0.5  # for waits that must end although nothing may happen on the socket
 
 
 class Waiter:
@@ -75,14 +75,14 @@ class Waiter:
     def wait_acknowledged(self, guard: StallGuard, check: Callable[[], None]) -> None:
         """Wait until the peer's system has every byte that ours has taken.
 
-        No poll tells when, so it looks now and then: each time after a quarter of what it has waited so far.
+        No poll tells when, so it looks now and then: each time after as long again as it has waited so far.
         To look often would let a thousand peers that take nothing occupy the processor.
         """
         events, left, first = READABLE, self._transport.unacknowledged(), time.monotonic()
         while left:
             check()
             begun = time.monotonic()
-            if self.wait(events, min(max(_SHORTEST_LOOK, (begun - first) / 4), _LONGEST_LOOK)):
+            if self.wait(events, min(max(_SHORTEST_LOOK, begun - first), _LONGEST_LOOK)):
                 if not events:  # broken: what is in the queue is lost, but Linux goes on counting it
                     check()
                     raise PeerGone("The connection was reset before the last byte was acknowledged.")

@@ -28,10 +28,10 @@ class SlowPeer:
 @pytest.mark.parametrize(
     ("rate", "looks", "late"),
     [
-        (0, 200, 60.5),  # takes nothing, until it has stalled
-        (1_000, 200, 60.5),
-        (1_000_000, 30, 0.06 * 1.3),
-        (1_000_000_000, 10, 0.001),
+        (0, 140, 60.5),  # takes nothing, until it has stalled
+        (1_000, 140, 60.5),
+        (1_000_000, 12, 0.06 * 2),
+        (1_000_000_000, 3, 0.001),
     ],
     ids=["never", "slow", "network", "at once"],
 )
