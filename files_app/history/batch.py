@@ -11,7 +11,7 @@ from files_app.history.items import FinishedRow, Item, Job, Listeners, Try
 from files_app.history.rows import NO_ROW, Live, Rows, record_of
 from files_app.models import File, Transfer, bulk
 from files_app.models.dates import to_datetime
-from files_app.models.transfers import Record
+from files_app.models.transfers import NEAR, Record
 from fileserver import events
 
 PROGRESS_WRITES = 1.0  # seconds between two writes of the progress of what runs
@@ -96,8 +96,8 @@ class Batch:
                     continue
                 ids.add(item.id)
             if isinstance(item, Try):
-                upload = item.started.upload
-                if upload in known or ended.get(upload) == to_datetime(item.finished.at):
+                upload, own = item.started.upload, to_datetime(item.finished.at)
+                if upload in known or ended.get(upload) in [own + shift for shift in NEAR]:
                     known.add(upload)
                     continue
             left.append(item)
@@ -146,21 +146,15 @@ class Batch:
         """Those that have no row yet. What a spill file tells of may have one: it is given its ending."""
         if not self._again or not self._whole:
             return self._whole
-        moments = {to_datetime(whole.record.started_at) for whole in self._whole}
-        # A thread serves one client at a time, so these three together are of one transfer only.
-        found = {
-            (row.started_at, row.thread, row.client): row
-            for row in Transfer.objects.filter(started_at__in=moments, upload="")
-        }
+        found = Transfer.objects.rows_of([whole.record.begun for whole in self._whole])
         missing = []
         for whole in self._whole:
-            record = whole.record
-            row = found.get((to_datetime(record.started_at), record.thread, record.client))
+            row = found.get(whole.record.begun)
             if row is None:
                 missing.append(whole)
             else:
-                self._ended_rows[whole.id] = row.pk
-                self._end(row.pk, record)
+                self._ended_rows[whole.id] = row
+                self._end(row, whole.record)
         return missing
 
     def _reopen(self, known: dict[str, Transfer], states: dict[int | str, Record]) -> None:

@@ -9,11 +9,22 @@ from django.db.models import Max, OuterRef, Q, Subquery
 from django.utils import timezone
 
 from files_app.models import bulk
+from files_app.models.dates import to_datetime
 from files_app.models.files import File
 from files_app.models.runs import ServerRun
 from files_app.models.search import named, words_of
 
 SILENT = timedelta(hours=1)  # after which a server that gave no sign of life is taken for dead
+MICROSECOND = timedelta(microseconds=1)
+NEAR = (timedelta(0), -MICROSECOND, MICROSECOND)  # an older version rounded some moments in another way
+
+
+class Begun(NamedTuple):
+    """A thread serves one client at a time, so these three together are of one transfer only."""
+
+    at: float  # Unix seconds
+    thread: str
+    client: str
 
 
 class Record(NamedTuple):
@@ -43,6 +54,10 @@ class Record(NamedTuple):
     seconds: float | None
     server_id: int | None = None  # until it is written
 
+    @property
+    def begun(self) -> Begun:
+        return Begun(self.started_at, self.thread, self.client)
+
 
 class TransferQuerySet(models.QuerySet["Transfer"]):
     def newest(self) -> "TransferQuerySet":
@@ -64,6 +79,19 @@ class TransferQuerySet(models.QuerySet["Transfer"]):
         """Insert ``rows`` of one server; their keys. ``files`` has the keys of those files that there are."""
         made_of = {"file_id": files.get, "server_id": lambda _: server}
         return bulk.insert(Transfer, Record._fields, rows, made_of)
+
+    def rows_of(self, begun: Collection[Begun]) -> dict[Begun, int]:
+        """The keys of the rows of what began so. None of uploads that go on after a break (``upload``)."""
+        found: dict[Begun, int] = {}
+        for shift in NEAR:
+            left = {(to_datetime(one.at) + shift, *one[1:]): one for one in begun if one not in found}
+            moments = sorted({moment for moment, *_ in left})
+            for at in range(0, len(moments), bulk.MAX_ROWS):
+                rows = self.filter(started_at__in=moments[at : at + bulk.MAX_ROWS], upload="")
+                for moment, thread, client, pk in rows.values_list("started_at", "thread", "client", "pk"):
+                    if one := left.get((moment, thread, client)):
+                        found[one] = pk
+        return found
 
     def link_to_files(self, names: Collection[str], since: datetime) -> None:
         """Link those that began ``since`` then, before their file had a row, to the row that it has now."""

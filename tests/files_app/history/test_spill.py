@@ -8,11 +8,13 @@ import sqlite3
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import OperationalError, connection
+from django.db.models import F
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -253,6 +255,21 @@ class TestRecovery:
         Recorder().recover()
         assert Transfer.objects.count() == 200
         assert Transfer.objects.filter(outcome="complete").count() == 200
+
+    @pytest.mark.parametrize("micros", [-1, 1])
+    def test_rows_that_an_older_version_rounded_in_another_way_are_found_too(self, micros: int) -> None:
+        told = [started(number, at=time.time() + number) for number in range(20)]
+        told.append(Tries.began(20, 0))
+        put_aside([*told, *map(finished, range(20)), Tries.ended(20, 100)], written=21)
+        other = timedelta(microseconds=micros)
+        Transfer.objects.update(started_at=F("started_at") + other)
+        spilled = spill_path().read_bytes()
+        for _ in range(2):  # again, as by a server that died before it could remove the file
+            spill_path().write_bytes(spilled)
+            Recorder().recover()
+            Transfer.objects.update(finished_at=F("finished_at") + other)
+            other = timedelta(0)
+        assert Transfer.objects.exclude(outcome="running").count() == Transfer.objects.count() == 21
 
     def test_what_half_a_write_left_in_the_file_is_not_written_twice(
         self, monkeypatch: pytest.MonkeyPatch
