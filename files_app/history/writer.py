@@ -52,6 +52,7 @@ class Writer:
         self._seen_due = 0.0  # monotonic seconds
         self._file: tuple[int, int] | None = None  # device and number of the database's file
         self._failures = 0
+        self._is_unkept = False  # the file does not take what is to be put aside, and that is told
 
     def register(self, name: str) -> None:
         """Give the first sign of life under the ``name`` of the server (``ServerRun``)."""
@@ -169,9 +170,12 @@ class Writer:
         try:
             if lines:
                 self.spill.append(lines)
+                self._is_unkept = False
         except OSError as error:
-            log.error("%d events of the history cannot be put aside (%s)", len(lines), error)
+            if at_the_end or not self._is_unkept:  # it is tried about once a second
+                log.error("%d events of the history cannot be put aside (%s)", len(lines), error)
             if not at_the_end:
+                self._is_unkept = True
                 return items
             log.error("the server ends: they are lost")
         else:

@@ -153,6 +153,19 @@ class TestStop:
         assert "they are lost" in caplog.text
         caplog.clear()
 
+    def test_while_nothing_can_be_put_aside_that_is_said_once_and_all_is_kept(
+        self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        recorder = Recorder()
+        items: list[Any] = [*map(started, range(2)), *map(finished, range(2))]
+        append, full = Spill.append, OSError(28, "No space left on device")
+        for told in (1, 2):  # once more when it comes back after it was over
+            monkeypatch.setattr(Spill, "append", failing_first(append, *[full] * 3))
+            for _ in range(3):
+                assert recorder._writer.put_aside(items, at_the_end=False) == items
+            assert recorder._writer.put_aside(items, at_the_end=False) == []
+            assert caplog.text.count("cannot be put aside") == told
+
     def test_a_job_that_waits_at_the_end_is_settled(self, impatient: None) -> None:
         recorder, told = Recorder(), list[str]()
         with locked_database():
