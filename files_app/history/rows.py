@@ -26,13 +26,15 @@ class Rows:
 
     def __init__(self) -> None:
         self.live: dict[int, Live] = {}
+        self.aside: set[int] = set()  # of ``live``: their endings wait in the spill file
         self.ended: dict[int, int] = {}
         self.progress: dict[int, events.TransferProgressed] = {}
         self.progress_due = 0.0  # monotonic seconds
 
     def begin_again(self) -> list[events.TransferStarted]:
         """Forget all rows, as in another database; what has to be written again."""
-        again = [live.started for live in self.live.values() if live.row != NO_ROW]
+        rows = self.live.items()
+        again = [live.started for key, live in rows if live.row != NO_ROW and key not in self.aside]
         self.live = {key: live for key, live in self.live.items() if live.row == NO_ROW}
         self.ended = {}
         return again

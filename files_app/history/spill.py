@@ -8,7 +8,8 @@ then removes the file. A line that cannot be read costs that line only.
 import json
 import logging
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -127,6 +128,16 @@ class Spill:
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
+
+
+def slices(lines: Iterator[Line], most: int) -> Iterator[list[Line]]:
+    while some := list(islice(lines, most)):
+        yield some
+
+
+def rows_of_receipts(lines: list[Line]) -> dict[int, int]:
+    receipts = [(line.item, line.row) for line in lines if line.row]
+    return {item.id: row for item, row in receipts if isinstance(item, events.TransferVerified)}
 
 
 def spill_path() -> Path:

@@ -7,9 +7,9 @@ server ends, it is put aside into a file (``spill``), which is written first as 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from itertools import groupby, islice
+from itertools import groupby
 from typing import Any
 from uuid import uuid4
 
@@ -17,12 +17,11 @@ from django.db import OperationalError, connections, transaction
 
 from files_app.database import OutOfService, is_out_of_service, sentence_of, sqlite_file
 from files_app.history.batch import Batch
-from files_app.history.items import Item, Job
+from files_app.history.items import FinishedRow, Item, Job, Try
 from files_app.history.rows import Rows
-from files_app.history.spill import Line, Spill, set_aside, spill_path
+from files_app.history.spill import Spill, rows_of_receipts, set_aside, slices, spill_path
 from files_app.models import ServerRun
 from files_app.models.dates import to_datetime
-from fileserver import events
 
 log = logging.getLogger(__name__)
 
@@ -115,11 +114,20 @@ class Writer:
     def _begin_again_elsewhere(self) -> list[Item]:
         """Raise if the file of the database is gone; what runs is written once more if it is another one now.
 
-        An open file that was removed takes writes as if nothing had happened.
+        An open file that was removed takes writes as if nothing had happened. A backup that was copied over
+        it has its number, and PostgreSQL has no file: another database is one without the row of this run.
         """
+        if self._has_other_file():
+            connections.close_all()
+        elif self._server is None or ServerRun.objects.filter(pk=self._server, key=self._run_key).exists():
+            return []
+        self._seen_due = 0.0
+        return list(self.rows.begin_again())
+
+    def _has_other_file(self) -> bool:
         path = sqlite_file()
         if path is None:
-            return []
+            return False
         try:
             found = path.stat()
         except FileNotFoundError as error:
@@ -128,11 +136,7 @@ class Writer:
         except OSError as error:
             raise OutOfService(f"The database {path} cannot be reached: {error.strerror}.") from error
         before, self._file = self._file, (found.st_dev, found.st_ino)
-        if before in (None, self._file):
-            return []
-        connections.close_all()
-        self._seen_due = 0.0
-        return list(self.rows.begin_again())
+        return before not in (None, self._file)
 
     # --- out of service
 
@@ -171,6 +175,8 @@ class Writer:
             if lines:
                 self.spill.append(lines)
                 self._is_unkept = False
+                ended = {line.item.id for line in lines if isinstance(line.item, FinishedRow | Try)}
+                self.rows.aside |= ended & self.rows.live.keys()
         except OSError as error:
             if at_the_end or not self._is_unkept:  # it is tried about once a second
                 log.error("%d events of the history cannot be put aside (%s)", len(lines), error)
@@ -197,6 +203,7 @@ class Writer:
         try:
             count = self._write_lines()
             self.spill.remove()
+            self.rows.aside.clear()
         except OSError as error:  # of the file: what is wrong with one of its events is told there
             reason = f"cannot be read and removed: {error.strerror}"
             raise OutOfService(f"{self.spill.path}, which events wait in, {reason}.") from error
@@ -208,9 +215,9 @@ class Writer:
         with closing(self.spill.lines()) as found:
             for run, lines in groupby(found, lambda line: line.run):
                 own = rows.setdefault(run, Rows())
-                for some in _slices(lines):
+                for some in slices(lines, SPILL_BATCH):
                     if run in known:  # else its rows are of another database
-                        own.ended |= _rows_of_receipts(some)
+                        own.ended |= rows_of_receipts(some)
                     count += self._write_again(own, [line.item for line in some], known.get(run))
         return count
 
@@ -228,16 +235,6 @@ class Writer:
             return 0
         batch.remember()
         return len(items)
-
-
-def _slices(lines: Iterator[Line]) -> Iterator[list[Line]]:
-    while some := list(islice(lines, SPILL_BATCH)):
-        yield some
-
-
-def _rows_of_receipts(lines: list[Line]) -> dict[int, int]:
-    receipts = [(line.item, line.row) for line in lines if line.row]
-    return {item.id: row for item, row in receipts if isinstance(item, events.TransferVerified)}
 
 
 def _settle(items: list[Item]) -> None:

@@ -23,7 +23,7 @@ from files_app.history import recorder as recorder_module
 from files_app.history import writer as writer_module
 from files_app.history.recorder import Recorder
 from files_app.history.spill import Line, Spill, spill_path
-from files_app.models import File, Transfer
+from files_app.models import File, ServerRun, Transfer
 from fileserver import events
 from fileserver.client.blocking import Client
 from tests.files_app.conftest import locked_database, serving, settle, wait_for_locks
@@ -324,6 +324,39 @@ class TestRecovery:
             recorder.stop()
         assert caplog.text.count("which events wait in") == 1
         assert "left out of the history" not in caplog.text
+
+    @pytest.mark.parametrize(
+        ("before", "aside", "after", "expected"),
+        [
+            ([started(1)], [], [finished(1)], {"a.txt": "complete"}),
+            ([started(1)], [finished(1)], [], {"a.txt": "complete"}),
+            ([started(1), started(2, "b.txt")], [finished(1)], [], {"a.txt": "complete", "b.txt": "running"}),
+            ([started(1), finished(1)], [], [events.TransferVerified(1, "a.txt", False)], {}),
+        ],
+        ids=["ends afterwards", "ended meanwhile", "one of two", "receipt"],
+    )
+    def test_a_database_that_does_not_know_the_run_is_another_one(
+        self,
+        before: list[Any],
+        aside: list[Any],
+        after: list[Any],
+        expected: dict[str, str],
+    ) -> None:
+        """As a backup that is copied over the file, or restored in PostgreSQL: nothing else tells it."""
+        recorder = Recorder()
+        recorder.register("")
+        writer = recorder._writer
+        assert writer.write(before) == []
+        if aside:
+            assert writer.put_aside(aside, at_the_end=False) == []
+        ServerRun.objects.all().delete()  # the backup has other transfers under the same keys
+        Transfer.objects.update(name="old.bin", client="another", outcome="aborted", server=None)
+        assert writer.write(after) == []
+        assert writer.write([]) == []
+        rows = Transfer.objects.exclude(name="old.bin").values_list("name", "outcome")
+        assert sorted(rows) == sorted(expected.items())
+        old = Transfer.objects.filter(name="old.bin").values_list("outcome", "client")
+        assert set(old) == {("aborted", "another")}
 
     def test_what_two_servers_put_aside_is_kept_apart(self) -> None:
         put_aside([started(1, "a.txt"), finished(1, "a.txt")])
