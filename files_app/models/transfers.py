@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from django.db import models
 from django.db.models import Max, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from files_app.models import bulk
@@ -96,7 +97,9 @@ class TransferQuerySet(models.QuerySet["Transfer"]):
     def link_to_files(self, names: Collection[str], since: datetime) -> None:
         """Link those that began ``since`` then, before their file had a row, to the row that it has now."""
         its_file = File.rows.filter(name=OuterRef("name")).values("pk")[:1]
-        self.filter(name__in=names, file=None, started_at__gte=since).update(file=Subquery(its_file))
+        # "No file" as an index cannot find it, so that few are looked at: most of all rows may have none.
+        begun = self.alias(linked=Coalesce("file", 0)).filter(started_at__gte=since, linked=0)
+        begun.filter(name__in=names).update(file=Subquery(its_file))
 
     def close_interrupted(self, name: str, is_alone: bool = False) -> int:
         """Give an ending to what dead servers left running; how many there were.

@@ -243,6 +243,21 @@ class TestTransfers:
             (step,) = newest[:50].explain().splitlines()
             assert "USING INDEX files_app_t_started" in step
 
+    def test_only_what_began_since_and_has_no_file_is_linked_to_the_file_of_its_name(self) -> None:
+        file, other = make_file("a.txt"), make_file("b.txt")
+        earlier = make_transfer(started_at=NOW - timedelta(seconds=1))
+        since, later = make_transfer(), make_transfer(started_at=NOW + timedelta(seconds=1))
+        linked, unnamed = make_transfer(file=other), make_transfer(name="b.txt")
+        with CaptureQueriesContext(connection) as queries:
+            Transfer.objects.link_to_files(["a.txt", "c.txt"], NOW)
+        assert len(queries) == 1
+        files = [Transfer.objects.get(pk=row.pk).file for row in (earlier, since, later, linked, unnamed)]
+        assert files == [None, file, file, other, None]
+        if connection.vendor == "sqlite":  # how another database does it depends on what it has counted
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN QUERY PLAN {queries[0]['sql']}")
+                assert "USING INDEX files_app_t_started" in str(cursor.fetchall())
+
     def test_only_running_rows_are_closed_as_interrupted(self) -> None:
         running, complete = make_transfer(), make_transfer(outcome="complete", finished_at=NOW)
         assert Transfer.objects.close_interrupted("/srv/files") == 1
