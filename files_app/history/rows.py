@@ -3,7 +3,7 @@
 from itertools import islice
 from typing import NamedTuple
 
-from files_app.models.transfers import Record
+from files_app.models.transfers import Begun, Record, TransferQuerySet
 from fileserver import events
 
 REMEMBERED = 10_000  # ended transfers, at least, whose receipt may still come
@@ -16,6 +16,10 @@ class Live(NamedTuple):
     started: events.TransferStarted
     row: int
     before: float  # seconds of earlier tries of the same upload
+
+    @property
+    def begun(self) -> Begun:
+        return Begun(self.started.at, self.started.thread, self.started.client)
 
 
 class Rows:
@@ -31,12 +35,24 @@ class Rows:
         self.progress: dict[int, events.TransferProgressed] = {}
         self.progress_due = 0.0  # monotonic seconds
 
-    def begin_again(self) -> list[events.TransferStarted]:
-        """Forget all rows, as in another database; what has to be written again."""
-        rows = self.live.items()
-        again = [live.started for key, live in rows if live.row != NO_ROW and key not in self.aside]
-        self.live = {key: live for key, live in self.live.items() if live.row == NO_ROW}
-        self.ended = {}
+    def begin_again(self, running: TransferQuerySet) -> list[events.TransferStarted]:
+        """Forget the keys, as in another database; what is to be written again: it is not ``running`` there.
+
+        It may be the same one all the same, put back, or a copy of a moment ago.
+        """
+        begun = running.rows_of([live.begun for live in self.live.values()])
+        names = {live.started.upload for live in self.live.values() if live.started.upload}
+        uploads = dict(running.filter(upload__in=names).values_list("upload", "pk"))
+        before, self.live, self.ended = self.live, {}, {}
+        again = []
+        for key, live in before.items():
+            row = uploads.get(live.started.upload) if live.started.upload else begun.get(live.begun)
+            if live.row == NO_ROW:
+                self.live[key] = live
+            elif row:
+                self.live[key] = live._replace(row=row)
+            elif key not in self.aside:
+                again.append(live.started)
         return again
 
     def remember_ended(self, ended: dict[int, int]) -> None:

@@ -16,11 +16,11 @@ from uuid import uuid4
 from django.db import OperationalError, connections, transaction
 
 from files_app.database import OutOfService, is_out_of_service, sentence_of, sqlite_file
-from files_app.history.batch import Batch
+from files_app.history.batch import UNFINISHED, Batch
 from files_app.history.items import FinishedRow, Item, Job, Try
 from files_app.history.rows import Rows
 from files_app.history.spill import Spill, rows_of_receipts, set_aside, slices, spill_path
-from files_app.models import ServerRun
+from files_app.models import ServerRun, Transfer
 from files_app.models.dates import to_datetime
 
 log = logging.getLogger(__name__)
@@ -117,17 +117,20 @@ class Writer:
         An open file that was removed takes writes as if nothing had happened. A backup that was copied over
         it has its number, and PostgreSQL has no file: another database is one without the row of this run.
         """
-        if self._has_other_file():
+        file = self._found_file()
+        if self._file not in (None, file):
             connections.close_all()
         elif self._server is None or ServerRun.objects.filter(pk=self._server, key=self._run_key).exists():
+            self._file = file
             return []
-        self._seen_due = 0.0
-        return list(self.rows.begin_again())
+        again = self.rows.begin_again(Transfer.objects.filter(outcome__in=UNFINISHED))
+        self._file, self._seen_due = file, 0.0  # not before it has answered: else nobody asks once more
+        return list(again)
 
-    def _has_other_file(self) -> bool:
+    def _found_file(self) -> tuple[int, int] | None:
         path = sqlite_file()
         if path is None:
-            return False
+            return None
         try:
             found = path.stat()
         except FileNotFoundError as error:
@@ -135,8 +138,7 @@ class Writer:
             raise OperationalError(f"{path} is gone") from error
         except OSError as error:
             raise OutOfService(f"The database {path} cannot be reached: {error.strerror}.") from error
-        before, self._file = self._file, (found.st_dev, found.st_ino)
-        return before not in (None, self._file)
+        return found.st_dev, found.st_ino
 
     # --- out of service
 

@@ -22,8 +22,9 @@ from files_app.history.recorder import Recorder
 from files_app.history.spill import spill_path
 from files_app.models import Transfer
 from files_app.terminal.options import require_migrated
+from fileserver import events
 from tests.files_app.conftest import serving, settle
-from tests.files_app.history.test_recorder import finished, started
+from tests.files_app.history.test_recorder import Tries, finished, started
 from tests.files_app.site import fetch
 from tests.servers import wait_until
 from tests.stack import Stack
@@ -166,6 +167,42 @@ class TestRecorder:
         assert caplog.text.count("There is no database") == 1
         assert "Traceback" not in caplog.text
         caplog.clear()
+
+    @pytest.mark.parametrize("is_copy", [False, True], ids=["the same file", "a copy"])
+    @pytest.mark.parametrize(
+        ("begun", "ended"),
+        [
+            (started(1, "long.bin"), finished(1, "long.bin", seconds=2.0)),
+            (Tries.began(1, 0), Tries.ended(1, 100, outcome="complete", error="", seconds=2.0)),
+        ],
+        ids=["download", "upload"],
+    )
+    def test_what_runs_keeps_its_row_while_it_is_away(
+        self,
+        elsewhere: Path,
+        begun: events.TransferStarted,
+        ended: events.TransferFinished,
+        is_copy: bool,
+    ) -> None:
+        recorder = Recorder()
+        recorder.register("")
+        writer, away = recorder._writer, elsewhere.with_name("away")
+        told = [begun, events.TransferProgressed(1, begun.name, 50, 100, False, 1.0)]
+        assert writer.write(list(told)) == []
+        with contextlib.closing(sqlite3.connect(elsewhere)) as own:
+            own.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.close()
+        elsewhere.rename(away)
+        later = [started(2, "short.bin"), finished(2, "short.bin")]
+        assert writer.write(list(later)) == later
+        if is_copy:
+            shutil.copy(away, elsewhere)
+        else:
+            away.rename(elsewhere)
+        assert writer.write(list(later)) == []
+        assert writer.write([ended]) == []
+        rows = Transfer.objects.values_list("name", "outcome", "seconds")
+        assert sorted(rows) == sorted([(begun.name, "complete", 2.0), ("short.bin", "complete", 1.0)])
 
     def test_what_runs_is_written_into_another_one_that_takes_its_place(
         self, elsewhere: Path, impatient: None
