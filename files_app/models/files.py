@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from files_app.models import bulk
-from files_app.models.search import named, words_of
+from files_app.models.words import named, words_of
 
 COLUMNS = (  # of a File
     *("name", "size", "mtime", "etag", "sha256", "content_type", "added_at", "added_by", "gone_at"),

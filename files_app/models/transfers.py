@@ -13,7 +13,7 @@ from files_app.models import bulk
 from files_app.models.dates import to_datetime
 from files_app.models.files import File
 from files_app.models.runs import ServerRun
-from files_app.models.search import named, words_of
+from files_app.models.words import named, words_of
 
 SILENT = timedelta(hours=1)  # after which a server that gave no sign of life is taken for dead
 MICROSECOND = timedelta(microseconds=1)
