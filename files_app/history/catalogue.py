@@ -54,6 +54,7 @@ class Catalogue:
         # name → etag, as the rows have it; changed in the recorder's thread only, and when they are committed
         self._known: dict[str, str] = {}
         self._looked_at = timezone.now()  # when the last look began; what was there then has a row
+        self._rest = INTERVAL  # seconds until the next look
         self._counted = False
         self._complaint = ""  # why the last look failed
         self._purge_due = 0.0  # monotonic seconds
@@ -78,7 +79,7 @@ class Catalogue:
         finally:
             connections.close_all()
         while not self._stopping.is_set():
-            begun = time.monotonic()
+            self._rest = INTERVAL
             try:
                 self._look()
                 self._complain("")
@@ -86,7 +87,7 @@ class Catalogue:
                 self._complain(error.message)
             except Exception:  # the next look may go better; the files are served in any case
                 log.exception("the folder could not be compared with the catalogue")
-            self._stopping.wait(max(INTERVAL, SHARE * (time.monotonic() - begun)))
+            self._stopping.wait(self._rest)
 
     def _complain(self, message: str) -> None:
         """Say once what is wrong with the folder, and once that it is over."""
@@ -104,8 +105,10 @@ class Catalogue:
 
     def _look(self) -> None:
         """Compare the folder with the rows, and have the differences written."""
-        begun = timezone.now()
+        begun, since = timezone.now(), time.monotonic()
         differing = self._differing()
+        # Not of the time that the writes take: a database that is slow for a moment is no large folder.
+        self._rest = max(INTERVAL, SHARE * (time.monotonic() - since))
         # Each batch is a job by itself, behind what has come meanwhile: so the history waits for one only.
         batches = [differing[at : at + WRITE_BATCH] for at in range(0, len(differing), WRITE_BATCH)]
         if not batches and not self._counted:

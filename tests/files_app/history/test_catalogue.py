@@ -779,21 +779,30 @@ class TestRollback:
         assert not stuck
 
 
-def test_a_look_that_takes_long_is_followed_by_a_long_rest(
+def test_a_look_that_takes_long_is_followed_by_a_long_rest_and_a_slow_database_is_not(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catalogue_module, "INTERVAL", 0.0)
-    rests: list[float] = []
-    recorder = Recorder()
+    now, rests = [0.0], []
+
+    def look() -> list[str]:
+        now[0] += 3
+        return []
+
+    def write(job: object) -> None:
+        now[0] += 1000
+
+    def rest(seconds: float) -> None:
+        rests.append(seconds)
+        catalogue._stopping.set()
+
     with Storage(folder) as storage:
-        catalogue = Catalogue(storage, recorder, lambda count: None)
-        clock = iter([0.0, 3.0])
-        monkeypatch.setattr(catalogue_module.time, "monotonic", lambda: next(clock))
-        monkeypatch.setattr(catalogue, "_load", lambda: None)
-        monkeypatch.setattr(catalogue, "_look", lambda: None)
-        monkeypatch.setattr(
-            catalogue._stopping, "wait", lambda seconds: rests.append(seconds) or catalogue._stopping.set()
-        )
-        catalogue._run()
-        monkeypatch.setattr(catalogue_module.time, "monotonic", time.perf_counter)
+        catalogue = Catalogue(storage, Recorder(), lambda count: None)
+        with monkeypatch.context() as patch:
+            patch.setattr("files_app.history.catalogue.time.monotonic", lambda: now[0])
+            patch.setattr(catalogue, "_load", lambda: None)
+            patch.setattr(catalogue, "_differing", look)
+            patch.setattr(catalogue, "_have_written", write)
+            patch.setattr(catalogue._stopping, "wait", rest)
+            catalogue._run()
     assert rests == [60.0]
