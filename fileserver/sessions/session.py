@@ -12,12 +12,12 @@ from typing import Any
 from fileserver.context import ServerContext
 from fileserver.net.connection import Connection
 from fileserver.net.stall import PeerGone, Stalled
-from fileserver.sessions.asks import ASKS
 from fileserver.sessions.control import ControlVerbs
 from fileserver.sessions.downloads import DownloadVerbs
 from fileserver.sessions.files import FileVerbs
 from fileserver.sessions.http import HttpConversation
 from fileserver.sessions.peer import Goodbye, Peer
+from fileserver.sessions.required_rights import ASKS
 from fileserver.sessions.uploads import UploadVerbs
 from fileserver.transfers.copying import FileChanged
 from fileserver.transfers.transfer import Stopped

@@ -25,7 +25,7 @@ from fileserver.limits import Limits
 from fileserver.rights import Access, Principal, Right
 from fileserver.sessions import control as control_module
 from fileserver.sessions import session as session_module
-from fileserver.sessions.asks import ASKS
+from fileserver.sessions.required_rights import ASKS
 from fileserver.transfers import watch as watch_module
 from fileserver.wire.verbs import VERBS
 from tests.servers import (
