@@ -332,6 +332,15 @@ def test_without_scripts_a_plain_form_uploads(browser: Any, stack: Stack, make: 
     assert same(stack.files / "no scripts.bin", path)
 
 
+def place_of_cancel(row: Any) -> float:
+    """Pixels from the top of the row."""
+    place: float = row.evaluate(
+        """(row) => row.querySelector('[data-act="cancel"]').getBoundingClientRect().top
+            - row.getBoundingClientRect().top"""
+    )
+    return place
+
+
 @pytest.mark.parametrize("state", ["paused", "retrying"])
 def test_rows_fit_a_phone(
     page: Any, stack: Stack, network: Network, make: Callable[..., Path], state: str
@@ -339,11 +348,13 @@ def test_rows_fit_a_phone(
     page.set_viewport_size({"width": 360, "height": 740})
     name = f"{state} {'a-name-without-any-blank-' * 4}.bin"
     row = starts(page, network, make(name, 20 * MIB))
+    before = place_of_cancel(row)
     if state == "paused":
         press(row, "pause")
     else:
         stack.kill_server()
     is_in(row, state)
+    assert place_of_cancel(row) == before  # a button that moves is missed by whoever is about to press it
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide == 0
     if state == "retrying":
