@@ -32,7 +32,7 @@ class TransferFacts(NamedTuple):
     """What is known of a transfer from its start. Sizes and offsets are in bytes, times in Unix seconds.
 
     ``length`` is what is to move. An upload that is resumed begins again with the same ``upload``, and with
-    ``done`` bytes.
+    ``done`` bytes. ``principal`` is whose it is, as text: ``guest``, ``user:17``.
     """
 
     id: int
@@ -49,6 +49,7 @@ class TransferFacts(NamedTuple):
     at: float
     upload: str = ""
     done: int = 0
+    principal: str = ""
 
 
 class TransferStarted(TransferFacts):

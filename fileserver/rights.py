@@ -34,22 +34,38 @@ class Ticket:
     pace: Pace | None = None
 
 
+# ``local``: whoever uses this machine, of a server that no other machine reaches. ``relay``: the site, which
+# may speak for others: the server asks for the relay, and then for whom it names.
+Kind = Literal["local", "guest", "user", "token", "link", "relay"]
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Somebody who asks. ``address`` is that of their connection, or the one that a relay names.
 
-    A ``relay`` may speak for others: the server asks for the relay, and then for whom it names. One with a
-    ``ticket`` may download that one file and nothing else.
+    ``key`` says which user, token or link, to whoever decides. ``user`` is a name, for the history. One with
+    a ``ticket`` may download that one file, as long as they may without it, and nothing else.
     """
 
-    kind: Literal["guest", "user", "relay", "ticket"] = "guest"
+    kind: Kind = "guest"
     user: str | None = None
     address: str = ""
     ticket: Ticket | None = None
+    key: int = 0
+
+    def __str__(self) -> str:
+        """As the protocol and the history have it: ``guest``, ``user:17``."""
+        return f"{self.kind}:{self.key}" if self.key else self.kind
 
     @property
     def is_relay(self) -> bool:
         return self.kind == "relay"
+
+    def is_same_as(self, other: "Principal") -> bool:
+        """Whether both are one person, as far as can be told: by the account, else by the address."""
+        if self.user or other.user:
+            return self.user == other.user
+        return (self.kind, self.key, self.address) == (other.kind, other.key, other.address)
 
 
 # The ``name`` is empty where a right is about the server, or about all names. Else it is composed (NFC): a
@@ -59,18 +75,32 @@ May = Callable[[Principal, Right, str], bool]
 Authenticate = Callable[[str | None, str], Principal | None]
 
 
+# Whether somebody is still who they were: a token may be revoked, an account closed.
+IsKnown = Callable[[Principal], bool]
+
+
 def local_guest(token: str | None, address: str) -> Principal | None:
     """The authentication of a server on loopback without accounts: there are no tokens."""
-    return Principal("guest", address=address) if token is None else None
+    return Principal("local", address=address) if token is None else None
 
 
 def may_everything(principal: Principal, right: Right, name: str) -> bool:
     """The policy of a server on loopback without accounts. A ticket is for its file all the same."""
-    return principal.ticket is None or (right == GET and name == composed(principal.ticket.name))
+    return principal.ticket is None or is_ticket_for(principal.ticket, right, name)
+
+
+def is_ticket_for(ticket: Ticket, right: Right, name: str) -> bool:
+    return right == GET and name == composed(ticket.name)
+
+
+def everybody_is_known(principal: Principal) -> bool:
+    return True
 
 
 class Access(NamedTuple):
-    """Who somebody is, and what they may do."""
+    """Who somebody is, and what they may do. Each may be called by any thread."""
 
     authenticate: Authenticate = local_guest
     may: May = may_everything
+    may_somewhere: May = may_everything  # in any folder, where the name is the beginning of its name
+    is_known: IsKnown = everybody_is_known

@@ -151,6 +151,12 @@ class FileServer:
         with self._left:
             return self._left.wait_for(lambda: not self._clients, seconds)
 
+    def recheck(self) -> None:
+        """Rights have changed, of whomever: end what is not allowed any more. For any thread."""
+        self.registry.recheck(self._context.access.may)
+        for client in self._current():
+            client.session.recheck()
+
     # --- clients
 
     def accept(self) -> "Client | None":

@@ -26,7 +26,7 @@ def authenticate(token: str | None, address: str) -> Principal | None:
     if hmac.compare_digest(given, relay_token().encode()):
         return Principal("relay", address=address)
     ticket = tickets.read(token, address)
-    return Principal("ticket", address=address, ticket=ticket) if ticket else None
+    return Principal("local", address=address, ticket=ticket) if ticket else None
 
 
 def principal_of(request_or_scope: HttpRequest | dict[str, Any]) -> Principal:

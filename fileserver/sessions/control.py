@@ -29,8 +29,10 @@ class ControlVerbs:
 
     def watch(self, request: Nothing) -> None:
         peer = self._peer
+        if peer.principal is None:
+            raise peer.refusal("WATCH", WATCH)
         peer.reply()
-        with self._context.registry.watching(lambda name: peer.may(WATCH, name)) as watcher:
+        with self._context.registry.watching(peer.may_see) as watcher:
             while not peer.is_stopping and not peer.connection.has_closed():
                 line = watcher.next_line(CLOSED_INTERVAL)
                 if line is not None:

@@ -5,6 +5,7 @@ import itertools
 from typing import Any
 
 from fileserver.events import FileDeleted
+from fileserver.rights import LIST
 from fileserver.sessions.peer import Peer
 from fileserver.storage.base import Entry
 from fileserver.wire import lines, replies
@@ -17,10 +18,15 @@ class FileVerbs:
         self._context = peer.context
 
     def list_files(self, request: List) -> None:
-        unread: set[str] = set()
+        peer, unread = self._peer, set[str]()
+        if not peer.may_somewhere(LIST, request.prefix):
+            raise peer.refusal("LIST", LIST)
         listing = self._context.storage.entries(request.prefix, request.after, unread.add)
         with contextlib.closing(listing) as found:
-            entries = list(itertools.islice(found, request.limit + 1))
+            visible = (entry for entry in found if peer.may(LIST, entry.name))
+            entries = list(itertools.islice(visible, request.limit + 1))
+        if not entries and not peer.may(LIST, request.prefix):
+            raise peer.refusal("LIST", LIST)
         shown = entries[: request.limit]
         missing = {"unread": len(unread)} if unread else {}
         reply = [replies.ok(count=len(shown), more=len(entries) > request.limit, **missing)]
@@ -54,7 +60,7 @@ class FileVerbs:
         else:
             name = self._context.storage.delete(request.name or "", request.etag)
             client = request.client or self._peer.connection.peer
-            self._context.observer(FileDeleted(name, client, request.user or self._peer.user))
+            self._context.observer(FileDeleted(name, client, self._peer.speaker(request).user))
             self._context.registry.files_changed()
         self._peer.reply(name=name)
 

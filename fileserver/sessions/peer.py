@@ -15,15 +15,15 @@ from fileserver.net.address import host_of
 from fileserver.net.connection import Connection
 from fileserver.net.stall import PeerGone
 from fileserver.pacing import Pace, is_slower
-from fileserver.rights import Principal, Right
+from fileserver.rights import ADD, GET, REPLACE, WATCH, Principal, Right
 from fileserver.transfers.copying import ending_of
-from fileserver.transfers.transfer import Control, Stopped, Transfer
+from fileserver.transfers.transfer import Control, Owner, Stopped, Transfer
 from fileserver.wire import replies, verbs
 from fileserver.wire.replies import ErrorReply
 from fileserver.wire.requests import Get, Put, RelayRequest
 
 Span = tuple[int, int, int]  # size of the file, offset and length of what is to move; bytes
-Party = tuple[str, str | None, str]  # client, user and via, as the history tells them
+Party = tuple[str, str]  # client and via, as the history tells them
 
 
 class Goodbye(Exception):
@@ -78,28 +78,63 @@ class Peer:
         principal = self.principal
         return principal is not None and self.context.access.may(principal, right, composed(name))
 
+    def may_somewhere(self, right: Right, prefix: str) -> bool:
+        """Whether this peer has the right for any file whose name may begin so."""
+        principal = self.principal
+        return principal is not None and self.context.access.may_somewhere(principal, right, composed(prefix))
+
+    def may_see(self, transfer: Transfer) -> bool:
+        """Whether this peer may watch that transfer: everybody may watch their own."""
+        principal = self.principal
+        if principal is None:
+            return False
+        return principal.is_same_as(transfer.owner.principal) or self.may(WATCH, transfer.name)
+
     def require(self, verb: str, right: Right, name: str, behalf: RelayRequest | None = None) -> None:
         """Raise ``ErrorReply`` unless this peer may do that, and whom it speaks for too."""
         allowed = self.may(right, name)
         if allowed and behalf is not None and (spoken_for := self._spoken_for(behalf)):
             allowed = self.context.access.may(spoken_for, right, composed(name))
         if not allowed:
-            code = "denied" if self.principal and self.principal.user else "auth-required"
-            raise ErrorReply(code, f"{verb} needs the right '{verbs.word_of(right)}'.")
+            raise self.refusal(verb, right)
+
+    def refusal(self, verb: str, right: Right) -> ErrorReply:
+        code = "denied" if self.principal and self.principal.user else "auth-required"
+        return ErrorReply(code, f"{verb} needs the right '{verbs.word_of(right)}'.")
+
+    def speaker(self, request: RelayRequest) -> Principal:
+        """Whose request this is: whom a relay names, or this peer itself."""
+        spoken_for = self._spoken_for(request)
+        if spoken_for is None:
+            return self.principal or Principal(address=self.host)
+        return spoken_for
 
     def _spoken_for(self, request: RelayRequest) -> Principal | None:
         """Whom a relay names. Raises ``denied`` if somebody else tries."""
-        if (request.client, request.user, request.via) == (None, None, None):
+        if (request.client, request.user, request.via, request.principal) == (None, None, None, None):
             return None
         if self.principal is None or not self.principal.is_relay:
-            raise ErrorReply("denied", "Only the site may speak for somebody else (client, user, via).")
-        # Never the relay's own address for a client that is named, whatever the name: that may do all.
+            raise ErrorReply(
+                "denied", "Only the site may speak for somebody else (client, user, via, principal)."
+            )
+        # A client whose address cannot be read has none: the relay's own would give it the relay's rights.
         address = self.host if request.client is None else host_of(request.client)
-        return Principal("user" if request.user else "guest", request.user, address)
+        kind, key = request.principal or ("guest", 0)
+        return Principal(kind, request.user, address, key=key)
 
-    @property
-    def user(self) -> str | None:
-        return self.principal.user if self.principal else None
+    def recheck(self) -> None:
+        """From any thread: send away a peer that is not known any more.
+
+        Its thread may be changing who it is just now. Then it is a new one, which was known a moment ago.
+        """
+        principal = self._principal
+        if principal is None or self.context.access.is_known(principal):
+            return
+        with self._lock:
+            if self._principal is principal:
+                self._principal = None  # it may do nothing from here on
+                if not self._is_transferring:
+                    self.connection.stop_reading()
 
     # --- transfers
 
@@ -113,35 +148,59 @@ class Peer:
 
     def start_download(self, name: str, span: Span, pace: Pace | None, request: Get) -> Transfer:
         """Who stops a download must break the connection, not end it: see ``Connection.break_off``."""
-        facts = self._facts("download", name, span, pace, self._party(request))
-        return self._start(facts, pace, self.connection.break_off)
+        return self._download(name, span, pace, self.speaker(request), self._party(request))
 
     def start_ticketed(self, name: str, span: Span, pace: Pace | None, holder: Principal) -> Transfer:
         """The same of a browser with a ticket."""
-        party = (self.connection.peer, holder.user, "web")
-        facts = self._facts("download", name, span, pace, party)
-        return self._start(facts, pace, self.connection.break_off)
+        return self._download(name, span, pace, holder, (self.connection.peer, "web"))
 
-    def start_upload(self, request: Put, upload: str, done: int) -> Transfer:
+    def _download(self, name: str, span: Span, pace: Pace | None, who: Principal, party: Party) -> Transfer:
+        facts = self._facts("download", name, span, pace, who, party)
+        return self._start(facts, pace, Owner(who, (GET,)), self.connection.break_off)
+
+    def start_upload(self, request: Put, upload: str, done: int, owner: Owner) -> Transfer:
         pace = self.context.options.pace
         span = (request.size, 0, request.size)
-        facts = self._facts("upload", request.name, span, pace, self._party(request))
-        return self._start(facts._replace(upload=upload, done=done), pace)
+        facts = self._facts("upload", request.name, span, pace, owner.principal, self._party(request))
+        return self._start(facts._replace(upload=upload, done=done), pace, owner)
+
+    def owner_of(self, request: Put, may_replace: bool) -> Owner:
+        """Whose upload it is, and what they must be allowed as long as it runs."""
+        return Owner(self.speaker(request), (ADD, REPLACE) if may_replace else (ADD,))
 
     def _facts(
-        self, direction: Direction, name: str, span: Span, pace: Pace | None, party: Party
+        self,
+        direction: Direction,
+        name: str,
+        span: Span,
+        pace: Pace | None,
+        who: Principal,
+        party: Party,
     ) -> TransferFacts:
+        client, via = party
         text = "" if pace is None else str(pace)
-        return TransferFacts(0, direction, name, *span, *party, self.thread, text, time.time())
+        return TransferFacts(
+            0,
+            direction,
+            name,
+            *span,
+            client,
+            who.user,
+            via,
+            self.thread,
+            text,
+            time.time(),
+            principal=str(who),
+        )
 
     def _party(self, request: Get | Put) -> Party:
-        return request.client or self.connection.peer, request.user or self.user, request.via or "tcp"
+        return request.client or self.connection.peer, request.via or "tcp"
 
     def _start(
-        self, facts: TransferFacts, pace: Pace | None, wake: Callable[[], None] | None = None
+        self, facts: TransferFacts, pace: Pace | None, owner: Owner, wake: Callable[[], None] | None = None
     ) -> Transfer:
         self.begin_transfer()
-        return self.context.registry.start(facts, Control(wake or self.connection.wake, pace))
+        return self.context.registry.start(facts, Control(wake or self.connection.wake, pace), owner)
 
     def end(
         self, transfer: Transfer, error: BaseException | None = None, verified: bool | None = None

@@ -7,70 +7,65 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fileserver import rights
-from fileserver.context import ServerContext
 from fileserver.rights import Right
+from fileserver.sessions.peer import Peer
 from fileserver.wire.replies import ErrorReply
-from fileserver.wire.requests import Cancel, Delete, Get, List, Put, Stat
+from fileserver.wire.requests import Cancel, Delete, Get, Put, Stat
 
 Asked = Iterable[tuple[Right, str]]
 
 
-def _nothing(request: Any, context: ServerContext) -> Asked:
+def _nothing(request: Any, peer: Peer) -> Asked:
     return ()
 
 
-def _list(request: List, context: ServerContext) -> Asked:
-    return ((rights.LIST, request.prefix),)
-
-
-def _stat(request: Stat, context: ServerContext) -> Asked:
+def _stat(request: Stat, peer: Peer) -> Asked:
     if request.upload is not None:
-        return ((rights.ADD, context.uploads.state(request.upload).name),)
+        return ((rights.ADD, peer.context.uploads.state(request.upload).name),)
     return ((rights.GET, request.name or ""),)
 
 
-def _get(request: Get, context: ServerContext) -> Asked:
+def _get(request: Get, peer: Peer) -> Asked:
     return ((rights.GET, request.name),)
 
 
-def _receipt(request: Any, context: ServerContext) -> Asked:
+def _receipt(request: Any, peer: Peer) -> Asked:
     return ((rights.GET, ""),)  # the name was asked about when this connection was given the file
 
 
-def _put(request: Put, context: ServerContext) -> Asked:
+def _put(request: Put, peer: Peer) -> Asked:
     may_replace = request.exists == "replace" or request.etag is not None
     if request.upload is not None and request.exists is None and request.etag is None:
-        may_replace = context.uploads.state(request.upload).may_replace  # as was said when it began
+        may_replace = peer.context.uploads.state(request.upload).may_replace  # as was said when it began
     return ((rights.ADD, request.name), *([(rights.REPLACE, request.name)] if may_replace else ()))
 
 
-def _delete(request: Delete, context: ServerContext) -> Asked:
+def _delete(request: Delete, peer: Peer) -> Asked:
     if request.upload is not None:
         if request.etag is not None:  # said before the upload is looked for
             raise ErrorReply("bad-request", "An upload has no etag.")
-        return ((rights.ADD, context.uploads.state(request.upload).name),)
+        return ((rights.ADD, peer.context.uploads.state(request.upload).name),)
     return ((rights.DELETE, request.name or ""),)
 
 
-def _watch(request: Any, context: ServerContext) -> Asked:
-    return ((rights.WATCH, ""),)
+def _cancel(request: Cancel, peer: Peer) -> Asked:
+    transfer = peer.context.registry.find(request.id)
+    if transfer is not None and peer.speaker(request).is_same_as(transfer.owner.principal):
+        return ()  # everybody may stop their own
+    return ((rights.CONTROL, transfer.name if transfer else ""),)
 
 
-def _cancel(request: Cancel, context: ServerContext) -> Asked:
-    return ((rights.CONTROL, context.registry.name_of(request.id)),)
-
-
-ASKS: Mapping[str, Callable[[Any, ServerContext], Asked]] = {
+ASKS: Mapping[str, Callable[[Any, Peer], Asked]] = {
     "PING": _nothing,
     "HELP": _nothing,
     "AUTH": _nothing,
-    "LIST": _list,
+    "LIST": _nothing,  # the method asks for each name
     "STAT": _stat,
     "GET": _get,
     "RECEIPT": _receipt,
     "PUT": _put,
     "DELETE": _delete,
-    "WATCH": _watch,
+    "WATCH": _nothing,  # which transfers it shows, is asked for each of them
     "CANCEL": _cancel,
     "QUIT": _nothing,
 }

@@ -59,6 +59,10 @@ class Session:
         """From any thread: take no further request; a transfer that runs may come to its end."""
         self.peer.wind_down()
 
+    def recheck(self) -> None:
+        """From any thread: send away who is not known any more."""
+        self.peer.recheck()
+
     def run(self) -> None:
         """Talk until either side is done. Raises nothing that a peer can cause."""
         try:
@@ -124,7 +128,7 @@ class Session:
         if VERBS[verb].may_block:
             self.connection.expect_to_block()
         behalf = fields if isinstance(fields, RelayRequest) else None
-        for right, name in ASKS[verb](fields, self.context):
+        for right, name in ASKS[verb](fields, self.peer):
             self.peer.require(verb, right, name, behalf)
         self._methods[verb](fields)
 

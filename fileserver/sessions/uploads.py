@@ -82,8 +82,10 @@ class UploadVerbs:
         """One transfer for all parts of an upload, as long as they come in time."""
         self._peer.begin_transfer()
         peer = self._peer
-        waiting = self._context.registry.resume(upload.id, peer.thread, peer.connection.wake)
-        return waiting or peer.start_upload(request, upload.id, upload.offset)
+        exists, _ = _decided(request) or (upload.description.exists, None)
+        owner = peer.owner_of(request, may_replace=exists == "replace")
+        waiting = self._context.registry.resume(upload.id, peer.thread, peer.connection.wake, owner)
+        return waiting or peer.start_upload(request, upload.id, upload.offset, owner)
 
     def _publish(self, upload: Writer, request: Put, transfer: Transfer) -> bytes:
         if {request.sha256, upload.description.sha256} - {None, upload.sha256}:

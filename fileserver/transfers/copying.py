@@ -174,7 +174,7 @@ def ending_of(error: BaseException | None) -> tuple[Outcome, str]:
     if error is None:
         return "complete", ""
     if isinstance(error, Stopped):
-        return ("cancelled", "") if str(error) == "cancelled" else ("aborted", str(error))
+        return error.ending
     if isinstance(error, ErrorReply):
         return "failed", error.code
     for kind, outcome, word in _ENDINGS:

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from fileserver.events import Observer, Outcome, TransferFacts, TransferFinished, TransferStarted
+from fileserver.names import composed
+from fileserver.rights import May
 from fileserver.transfers.rates import RateMeter
-from fileserver.transfers.transfer import Control, Transfer
+from fileserver.transfers.transfer import NOBODY, Control, Owner, Stopped, Transfer
 from fileserver.transfers.watch import Row, Watcher, row_of
 from fileserver.wire.replies import ErrorReply
 
@@ -34,12 +36,12 @@ class Registry:
 
     # --- transfers
 
-    def start(self, facts: TransferFacts, control: Control) -> Transfer:
+    def start(self, facts: TransferFacts, control: Control, owner: Owner = NOBODY) -> Transfer:
         """A new live transfer; it gets its id here."""
         with self._lock:
             self._last_id += 1
             started = TransferStarted(self._last_id, *facts[1:])  # the first is the id
-            transfer = Transfer(started, control, self.observer)
+            transfer = Transfer(started, control, self.observer, owner)
             self.transfers[started.id] = transfer
             reason = self._stopped
             self._tell(Watcher.look)
@@ -48,23 +50,24 @@ class Registry:
             control.stop(reason)
         return transfer
 
-    def resume(self, upload: str, thread: str, wake: Callable[[], None]) -> Transfer | None:
+    def resume(
+        self, upload: str, thread: str, wake: Callable[[], None], owner: Owner = NOBODY
+    ) -> Transfer | None:
         """The transfer of an upload that waits for its next part, now in the hands of ``thread``."""
         with self._lock:
             for transfer in self.transfers.values():
                 control = transfer.control
                 if transfer.facts.upload == upload and control.waiting_since is not None:
                     control.waiting_since = None
-                    transfer.thread, control.wake = thread, wake
+                    transfer.thread, transfer.owner, control.wake = thread, owner, wake
                     self._tell(Watcher.look)
                     return transfer
         return None
 
-    def name_of(self, transfer_id: int) -> str:
-        """The name of the file of a live transfer; empty if there is none."""
+    def find(self, transfer_id: int) -> Transfer | None:
+        """A live transfer."""
         with self._lock:
-            found = self.transfers.get(transfer_id)
-        return found.name if found else ""
+            return self.transfers.get(transfer_id)
 
     def end_waiting(self, longer_than: float, outcome: Outcome, error: str) -> None:
         """Give an ending to uploads that have waited ``longer_than`` seconds for their next part."""
@@ -96,7 +99,7 @@ class Registry:
                     "seconds": round(seconds, 3),
                     "error": error,
                 }
-                self._tell(lambda watcher: watcher.see_end(row))
+                self._tell(lambda watcher: watcher.see_end(transfer, row))
         self.observer(
             TransferFinished(
                 transfer.id, transfer.name, transfer.done, outcome, error, verified, seconds, time.time()
@@ -105,23 +108,29 @@ class Registry:
 
     def cancel(self, transfer_id: int) -> str:
         """End a live transfer; the upload whose bytes are of no use any more, or an empty text."""
-        with self._lock:
-            found = self.transfers.get(transfer_id)
-        if found is None or not self._cancel(found):
+        found = self.find(transfer_id)
+        if found is None or not self._stop(found, "cancelled"):
             raise ErrorReply("not-running", f"There is no live transfer {transfer_id}.")
         return found.facts.upload
 
     def cancel_upload(self, upload: str) -> None:
         for transfer in self.live():
             if transfer.facts.upload == upload:
-                self._cancel(transfer)
+                self._stop(transfer, "cancelled")
 
-    def _cancel(self, transfer: Transfer) -> bool:
-        if not transfer.control.stop("cancelled"):
+    def recheck(self, may: May) -> None:
+        """End the transfers whose owners may not have them any more."""
+        for transfer in self.live():
+            principal, needs = transfer.owner
+            if not all(may(principal, right, composed(transfer.name)) for right in needs):
+                self._stop(transfer, "revoked")
+
+    def _stop(self, transfer: Transfer, reason: str) -> bool:
+        if not transfer.control.stop(reason):
             return False
         # From here on it cannot begin to wait; if it did before, no thread is there to end it.
         for waiting in self._claim_waiting(lambda t: t is transfer):
-            self.finish(waiting, "cancelled")
+            self.finish(waiting, *Stopped(reason).ending)
         return True
 
     def stop_all(self, reason: str) -> None:
@@ -169,8 +178,8 @@ class Registry:
     # --- watchers
 
     @contextmanager
-    def watching(self, may_see: Callable[[str], bool] = lambda name: True) -> Iterator[Watcher]:
-        """A watcher of the transfers of files whose names its viewer ``may_see``."""
+    def watching(self, may_see: Callable[[Transfer], bool] = lambda transfer: True) -> Iterator[Watcher]:
+        """A watcher of the transfers that its viewer ``may_see``."""
         watcher = Watcher(self, may_see)
         with self._lock:
             self._watchers.add(watcher)

@@ -7,10 +7,11 @@ at it (``row`` in ``watch``) and stop it (``control``).
 import threading
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from fileserver.events import Observer, TransferFacts, TransferProgressed
+from fileserver.events import Observer, Outcome, TransferFacts, TransferProgressed
 from fileserver.pacing import Pace, Schedule
+from fileserver.rights import Principal, Right
 from fileserver.transfers.rates import RateMeter
 
 PROGRESS_INTERVAL = 2.0  # seconds between two TransferProgressed
@@ -18,8 +19,23 @@ PROGRESS_INTERVAL = 2.0  # seconds between two TransferProgressed
 State = Literal["running", "waiting"]
 
 
+class Owner(NamedTuple):
+    """Whose transfer it is, and the rights on its file that they need as long as it runs."""
+
+    principal: Principal = Principal()
+    needs: tuple[Right, ...] = ()
+
+
+NOBODY = Owner()
+
+
 class Stopped(Exception):
-    """Somebody ended this transfer: the text is ``cancelled`` or ``shutting-down``."""
+    """Somebody ended this transfer: the text is ``cancelled``, ``revoked`` or ``shutting-down``."""
+
+    @property
+    def ending(self) -> tuple[Outcome, str]:
+        """The outcome, and the error word, of the transfer."""
+        return ("cancelled", "") if str(self) == "cancelled" else ("aborted", str(self))
 
 
 class Control:
@@ -106,7 +122,7 @@ def _nobody() -> None:
 
 
 class Transfer:
-    """One file on its way. ``name`` and ``thread`` may change while it runs, the other facts do not."""
+    """One file on its way. ``name``, ``thread`` and ``owner`` may change while it runs, the facts do not."""
 
     __slots__ = (
         "_base",
@@ -119,12 +135,16 @@ class Transfer:
         "meter",
         "name",
         "observer",
+        "owner",
         "schedule",
         "thread",
     )
 
-    def __init__(self, facts: TransferFacts, control: Control, observer: Observer) -> None:
+    def __init__(
+        self, facts: TransferFacts, control: Control, observer: Observer, owner: Owner = NOBODY
+    ) -> None:
         self.facts = facts
+        self.owner = owner
         self.id = facts.id
         self.control = control
         self.observer = observer

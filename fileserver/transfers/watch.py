@@ -36,6 +36,7 @@ def row_of(transfer: Transfer, now: float) -> Row:
         "pace": pace and pace.as_json(),
         "client": facts.client,
         "user": facts.user,
+        "principal": facts.principal,
         "via": facts.via,
         "thread": transfer.thread,
         "started": facts.at,
@@ -57,9 +58,9 @@ class Watched(Protocol):
 class Watcher:
     """What one ``WATCH`` has been told, and what it has not been told yet. Owned by its session's thread."""
 
-    def __init__(self, watched: Watched, may_see: Callable[[str], bool]) -> None:
+    def __init__(self, watched: Watched, may_see: Callable[[Transfer], bool]) -> None:
         self._watched = watched
-        self._may_see = may_see  # whether its viewer may see the transfer of a file of that name
+        self._may_see = may_see  # whether its viewer may
         self._told: dict[int, Row] = {}
         self._told_at = float("-inf")
         self._told_rates = (0.0, 0.0)
@@ -74,8 +75,8 @@ class Watcher:
     def look(self) -> None:
         self._news = True
 
-    def see_end(self, row: Row) -> None:
-        if self._may_see(row["name"]):
+    def see_end(self, transfer: Transfer, row: Row) -> None:
+        if self._may_see(transfer):
             self.ended.append(row)
 
     def see_files(self) -> None:
@@ -109,7 +110,7 @@ class Watcher:
         if len(self.ended) == MAX_ROWS:  # others may have been pushed out: only the whole tells of their end
             self._full, self._told = True, {}
         status = watched.status(now)
-        seen = [transfer for transfer in watched.transfers.values() if self._may_see(transfer.name)]
+        seen = [transfer for transfer in watched.transfers.values() if self._may_see(transfer)]
         newest = sorted(seen, key=lambda transfer: -transfer.id)[:MAX_ROWS]
         rows = {transfer.id: row_of(transfer, now) for transfer in newest}
         changed = [row for key, row in rows.items() if self._told.get(key) != row]

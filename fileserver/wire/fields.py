@@ -4,9 +4,10 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from fileserver.pacing import MAX_CHUNK, MAX_PAUSE, Pace
+from fileserver.rights import Kind
 from fileserver.wire.replies import ErrorReply
 
 MAX_NUMBER = 2**63 - 1
@@ -71,6 +72,18 @@ def sha256(field: str, value: Any) -> str:
     if not isinstance(value, str) or not _SHA256.fullmatch(value):
         raise ErrorReply("bad-request", f"The field '{field}' must be 64 hexadecimal digits.")
     return value.lower()
+
+
+_PRINCIPAL = re.compile(r"local|guest|(?:user|token|link):[1-9][0-9]{0,17}", re.ASCII)
+
+
+def principal(field: str, value: Any) -> tuple[Kind, int]:
+    """Kind and key of somebody for whom a relay speaks."""
+    if not isinstance(value, str) or not _PRINCIPAL.fullmatch(value):
+        message = f"The field '{field}' must be local, guest, or user, token or link with a colon and a key."
+        raise ErrorReply("bad-request", message)
+    kind, _, key = value.partition(":")
+    return cast(Kind, kind), int(key or 0)
 
 
 _METADATA = re.compile(r"[ -~]*", re.ASCII)

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from fileserver.pacing import Pace
+from fileserver.rights import Kind
 
 
 class Nothing(NamedTuple):
@@ -31,7 +32,7 @@ class Stat(NamedTuple):
 class Get(NamedTuple):
     """Bytes from ``offset``, up to the end without a ``length``; only in the state ``etag`` if there is one.
 
-    ``client``, ``user`` and ``via`` are for a relay: whom it speaks for.
+    ``client``, ``user``, ``via`` and ``principal`` are for a relay: whom it speaks for.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Get(NamedTuple):
     client: str | None
     user: str | None
     via: str | None
+    principal: tuple[Kind, int] | None
 
 
 class Receipt(NamedTuple):
@@ -67,6 +69,7 @@ class Put(NamedTuple):
     client: str | None
     user: str | None
     via: str | None
+    principal: tuple[Kind, int] | None
 
     @property
     def bytes_that_follow(self) -> int:
@@ -83,12 +86,17 @@ class Delete(NamedTuple):
     client: str | None
     user: str | None
     via: str | None
+    principal: tuple[Kind, int] | None
 
 
 class Cancel(NamedTuple):
     id: int
+    client: str | None
+    user: str | None
+    via: str | None
+    principal: tuple[Kind, int] | None
 
 
 # A request on behalf of somebody else names them with these fields.
-RelayRequest = Get | Put | Delete
+RelayRequest = Get | Put | Delete | Cancel
 Fields = Nothing | Auth | List | Stat | Get | Receipt | Put | Delete | Cancel

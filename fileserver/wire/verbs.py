@@ -8,7 +8,18 @@ from fileserver import rights
 from fileserver.names import shown
 from fileserver.rights import Right
 from fileserver.wire import requests
-from fileserver.wire.fields import Field, choice, count, json_count, list_limit, metadata, pace, sha256, text
+from fileserver.wire.fields import (
+    Field,
+    choice,
+    count,
+    json_count,
+    list_limit,
+    metadata,
+    pace,
+    principal,
+    sha256,
+    text,
+)
 from fileserver.wire.lines import Fields, is_deep, parse_object
 from fileserver.wire.replies import ErrorReply
 
@@ -58,7 +69,12 @@ class Verb:
 
 
 # Only the site, which proves itself with its own token, may speak for somebody else.
-RELAY_FIELDS = {"client": Field(text), "user": Field(text), "via": Field(choice("web"))}
+RELAY_FIELDS = {
+    "client": Field(text),
+    "user": Field(text),
+    "via": Field(choice("web")),
+    "principal": Field(principal),
+}
 _NAME = Field(text, required=True)
 _ID = Field(count, required=True)
 
@@ -140,7 +156,7 @@ VERBS: Mapping[str, Verb] = {
         "CANCEL id: end a live transfer",
         "control",
         "id",
-        {"id": _ID},
+        {"id": _ID, **RELAY_FIELDS},
         request=requests.Cancel,
     ),
     "QUIT": Verb("QUIT: goodbye"),

@@ -26,6 +26,7 @@ from fileserver.rights import Access, Principal, Right
 from fileserver.sessions import control as control_module
 from fileserver.sessions import session as session_module
 from fileserver.sessions.required_rights import ASKS
+from fileserver.storage.folder import Storage
 from fileserver.transfers import watch as watch_module
 from fileserver.wire.verbs import VERBS
 from tests.servers import (
@@ -579,7 +580,6 @@ NEEDS = [
     ("RECEIPT 1\n", "read"),
     ('PUT {"name": "b", "size": 0}\n', "write"),
     ("DELETE a\n", "delete"),
-    ("WATCH\n", "watch"),
     ("CANCEL 1\n", "control"),
 ]
 
@@ -614,6 +614,164 @@ def test_a_right_is_asked_about_the_same_name_in_either_form(folder: Path, form:
         for verb, fields in (("GET", {}), ("STAT", {}), ("DELETE", {}), ("PUT", put)):
             assert peer.refusal(request(verb, name=asked, **fields))["code"] == "auth-required"
     assert (folder / kept).read_bytes() == b"x"
+
+
+def test_a_list_has_the_names_alone_that_one_may_list(folder: Path) -> None:
+    for name in ("a", "b/c", "b/d", "e"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"")
+    access = Access(may=lambda principal, right, name: name.startswith("b/"))
+    with run_server(folder, access=access) as running, running.peer() as peer:
+        for given, names, more in (({}, ["b/c", "b/d"], False), ({"limit": 1}, ["b/c"], True)):
+            reply = peer.ask("LIST", **given)
+            assert (reply["count"], reply["more"]) == (len(names), more)
+            assert [peer.json()["name"] for _ in names] == names
+        assert peer.ask("LIST", after="b/d", prefix="b/")["count"] == 0
+        for prefix in ("", "e", "x"):
+            assert peer.refusal(request("LIST", prefix=prefix, after="b/d"))["code"] == "auth-required"
+
+
+def test_somebody_without_any_right_is_refused_a_list_before_the_folder_is_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def may_somewhere(principal: Principal, right: Right, name: str) -> bool:
+        asked.append((right, name))
+        return False
+
+    monkeypatch.setattr(Storage, "entries", None)
+    with run_server(folder, access=Access(may_somewhere=may_somewhere)) as running, running.peer() as peer:
+        assert peer.refusal(request("LIST", prefix="cafe\u0301/"))["code"] == "auth-required"
+    assert asked == [("list", "caf\u00e9/")]
+
+
+def only_own(principal: Principal, right: Right, name: str) -> bool:
+    return right not in ("watch", "control")
+
+
+PEOPLE = {
+    None: Principal(),
+    "ann": Principal("user", "ann", key=1),
+    "ann's token": Principal("token", "ann", key=7),
+    "bob": Principal("user", "bob", key=2),
+    "site": Principal("relay"),
+}
+OWN = Access(lambda token, address: PEOPLE.get(token), only_own)
+
+
+@pytest.mark.usefixtures("quick_ticks")
+@pytest.mark.parametrize(
+    ("viewer", "seen"), [(None, {"guest"}), ("ann", {"ann"}), ("ann's token", {"ann"}), ("bob", set())]
+)
+def test_who_may_not_watch_others_sees_and_stops_what_is_their_own(
+    folder: Path, viewer: str | None, seen: set[str]
+) -> None:
+    for name in ("guest", "ann", "site"):
+        (folder / name).write_bytes(bytes(20_000_000))
+    with run_server(folder, access=OWN) as running, contextlib.ExitStack() as stack:
+        ids = {}
+        for name, token in (("guest", None), ("ann", "ann"), ("site", "site")):
+            peer = stack.enter_context(running.peer())
+            if token:
+                peer.ask("AUTH", token=token)
+            named = {"client": "192.0.2.9:1", "via": "web"} if token == "site" else {}
+            ids[name] = peer.ask("GET", name=name, **named)["id"]
+        watcher, other = stack.enter_context(running.peer()), stack.enter_context(running.peer())
+        if viewer:
+            for one in (watcher, other):
+                one.ask("AUTH", token=viewer)
+        watcher.ask("WATCH")
+        assert {row["name"] for row in watcher.json()["transfers"]} == seen
+        for name in set(ids) - seen:
+            code = "denied" if viewer else "auth-required"
+            assert other.refusal(request("CANCEL", id=ids[name]))["code"] == code
+        for name in seen:
+            assert other.ask("CANCEL", id=ids[name])["state"] == "cancelled"
+            assert running.events.ending(ids[name]).outcome == "cancelled"
+
+
+def test_a_relay_stops_for_somebody_what_is_theirs(folder: Path) -> None:
+    (folder / "a").write_bytes(bytes(20_000_000))
+    ann = {"client": "192.0.2.9:1", "via": "web", "user": "ann", "principal": "user:1"}
+    with run_server(folder, access=OWN) as running, running.peer() as peer, running.peer() as other:
+        for one in (peer, other):
+            one.ask("AUTH", token="site")
+        number = peer.ask("GET", name="a", **ann)["id"]
+        assert running.events.of(TransferStarted)[0].principal == "user:1"
+        bob = {**ann, "user": "bob", "principal": "user:2"}
+        assert other.refusal(request("CANCEL", id=number, **bob))["code"] == "auth-required"
+        assert other.refusal(request("CANCEL", id=number, client="192.0.2.9:1"))["code"] == "auth-required"
+        other.ask("CANCEL", id=number, **ann)
+        assert running.events.ending(number).outcome == "cancelled"
+
+
+# --- rights that are taken back
+
+
+class Revocable:
+    """A policy that can be changed while the server runs."""
+
+    def __init__(self) -> None:
+        self.denied: set[str] = set()
+        self.unknown: set[str] = set()
+
+    def access(self) -> Access:
+        return Access(
+            lambda token, address: PEOPLE.get(token),
+            lambda principal, right, name: right not in self.denied,
+            is_known=lambda principal: principal.user not in self.unknown,
+        )
+
+
+def test_a_download_that_may_not_be_had_any_more_breaks(folder: Path) -> None:
+    (folder / "a").write_bytes(bytes(50_000_000))
+    policy = Revocable()
+    with run_server(folder, access=policy.access()) as running, running.peer(receive_buffer=4096) as peer:
+        number = peer.ask("GET", name="a")["id"]
+        policy.denied = {"delete"}
+        running.server.recheck()
+        policy.denied = {"get"}
+        running.server.recheck()
+        end = running.events.ending(number)
+    assert (end.outcome, end.error) == ("aborted", "revoked")
+    assert end.done < 50_000_000
+
+
+@pytest.mark.parametrize("is_waiting", [False, True])
+@pytest.mark.parametrize(("exists", "right"), [("fail", "add"), ("replace", "add"), ("replace", "replace")])
+def test_an_upload_that_may_not_be_made_any_more_ends(
+    folder: Path, is_waiting: bool, exists: str, right: str
+) -> None:
+    (folder / "a").write_bytes(b"old")
+    policy = Revocable()
+    name = "a" if exists == "replace" else "b"
+    with run_server(folder, access=policy.access()) as running, running.peer() as peer:
+        part = {"length": 5} if is_waiting else {}
+        number = peer.ask("PUT", name=name, size=10, exists=exists, **part)["id"]
+        peer.send(b"hello")
+        if is_waiting:
+            assert peer.end()["offset"] == 5
+        policy.denied = {right}
+        running.server.recheck()
+        end = running.events.ending(number)
+    assert (end.outcome, end.error) == ("aborted", "revoked")
+    assert not (folder / "b").exists()
+    assert (folder / "a").read_bytes() == b"old"
+
+
+def test_who_is_not_known_any_more_is_sent_away_and_nobody_else(folder: Path) -> None:
+    policy = Revocable()
+    with run_server(folder, access=policy.access()) as running, contextlib.ExitStack() as stack:
+        ann, bob, guest, site = (stack.enter_context(running.peer()) for _ in range(4))
+        for peer, token in ((ann, "ann"), (bob, "bob"), (site, "site")):
+            peer.ask("AUTH", token=token)
+        guest.ask("PING")
+        policy.unknown = {"ann"}
+        running.server.recheck()
+        assert ann.rest() == b""
+        for peer in (bob, guest, site):
+            peer.ask("PING")
 
 
 def test_auth_changes_who_one_is_and_a_wrong_token_does_not(folder: Path) -> None:
@@ -794,8 +952,9 @@ def test_a_watcher_sees_the_transfers_of_those_files_only_that_it_may_watch(fold
 
     for name in ("secret", "open"):
         (folder / name).write_bytes(bytes(20_000_000))
-    access = Access(lambda token, address: Principal(), may)
+    access = Access(lambda token, address: Principal(user=token), may)
     with run_server(folder, access=access) as running, running.peer() as watcher:
+        watcher.ask("AUTH", token="ann")
         watcher.ask("WATCH")
         with running.peer() as one, running.peer() as another:
             one.ask("GET", name="secret")

@@ -17,7 +17,8 @@ from fileserver.wire.lines import ForeignProtocol, encode_line, refuse_foreign, 
 from fileserver.wire.replies import BadReply, ErrorReply, parse_bare, parse_reply
 from fileserver.wire.verbs import VERBS, parse_request
 
-GET = {"offset": 0, "length": None, "etag": None, "pace": None, "client": None, "user": None, "via": None}
+RELAY = {"client": None, "user": None, "via": None, "principal": None}
+GET = {"offset": 0, "length": None, "etag": None, "pace": None, **RELAY}
 PUT = {
     "offset": 0,
     "length": None,
@@ -26,12 +27,10 @@ PUT = {
     "exists": None,
     "etag": None,
     "metadata": None,
-    "client": None,
-    "user": None,
-    "via": None,
+    **RELAY,
 }
 STAT = {"upload": None}
-DELETE = {"upload": None, "etag": None, "client": None, "user": None, "via": None}
+DELETE = {"upload": None, "etag": None, **RELAY}
 HASH = "0123456789abcdef" * 4
 
 READ = [
@@ -98,8 +97,12 @@ READ = [
     (b'STAT {"upload": "3f9c", "name": null}', "STAT", {"name": None, "upload": "3f9c"}),
     (b"DELETE a", "DELETE", {"name": "a", **DELETE}),
     (b'DELETE {"upload": "3f9c"}', "DELETE", {"name": None, **DELETE, "upload": "3f9c"}),
-    (b"CANCEL 12", "CANCEL", {"id": 12}),
-    (b'CANCEL {"id": 12}', "CANCEL", {"id": 12}),
+    (b"CANCEL 12", "CANCEL", {"id": 12, **RELAY}),
+    (b'CANCEL {"id": 12}', "CANCEL", {"id": 12, **RELAY}),
+    (b'CANCEL {"id": 1, "principal": "local"}', "CANCEL", {"id": 1, **RELAY, "principal": ("local", 0)}),
+    (b'CANCEL {"id": 1, "principal": "guest"}', "CANCEL", {"id": 1, **RELAY, "principal": ("guest", 0)}),
+    (b'CANCEL {"id": 1, "principal": "user:17"}', "CANCEL", {"id": 1, **RELAY, "principal": ("user", 17)}),
+    (b'CANCEL {"id": 1, "principal": "link:9"}', "CANCEL", {"id": 1, **RELAY, "principal": ("link", 9)}),
     (b"AUTH s3cret token", "AUTH", {"token": "s3cret token"}),
     (b"WATCH", "WATCH", {}),
     (b"HELP", "HELP", {}),
@@ -162,6 +165,13 @@ REFUSED = [
     (b'GET {"name": "a", "pace": {"chunk": 5, "pause": -1}}', "bad-range"),
     (b'GET {"name": "a", "pace": {"chunk": 5, "pause": 3601}}', "bad-range"),
     (b'GET {"name": "a", "via": "tcp"}', "bad-request"),
+    (b'GET {"name": "a", "principal": "relay"}', "bad-request"),
+    (b'GET {"name": "a", "principal": "user"}', "bad-request"),
+    (b'GET {"name": "a", "principal": "user:0"}', "bad-request"),
+    (b'GET {"name": "a", "principal": "user:1\\n"}', "bad-request"),
+    (b'GET {"name": "a", "principal": "user:-1"}', "bad-request"),
+    (b'GET {"name": "a", "principal": "local:1"}', "bad-request"),
+    (b'GET {"name": "a", "principal": 17}', "bad-request"),
     (b'LIST {"limit": 0}', "bad-range"),
     (b'LIST {"limit": 10001}', "bad-range"),
     (b"STAT", "bad-request"),
