@@ -1,4 +1,4 @@
-"""The Django admin: the history, read-only, with filters, search and CSV; the files of the catalogue."""
+"""The Django admin: the history, read-only, with filters, search and CSV; the files; the rules."""
 
 import csv
 from collections.abc import AsyncIterator
@@ -8,7 +8,8 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from files_app.models import File, Transfer
+from files_app.models import AccessRule, File, Transfer
+from files_app.models.rules import RIGHTS
 from files_app.sizes import size_text
 from files_app.views.streaming import Streaming
 
@@ -50,6 +51,22 @@ class FileAdmin(ReadOnlyAdmin):
     @admin.display(description="downloads", ordering="downloads")
     def downloads(self, file: Any) -> int:
         return int(file.downloads)
+
+
+@admin.register(AccessRule)
+class AccessRuleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ("nice_folder", "whom", "group", "user", *(f"can_{right}" for right in RIGHTS))
+    list_filter = ("whom", "group")
+    search_fields = ("folder", "user__username", "group__name")
+    autocomplete_fields = ("group", "user")
+    fieldsets = (
+        (None, {"fields": ("folder", "whom", "group", "user")}),
+        ("May", {"fields": [f"can_{right}" for right in RIGHTS]}),
+    )
+
+    @admin.display(description="folder", ordering="key")
+    def nice_folder(self, rule: AccessRule) -> str:
+        return f"/{rule.folder}"
 
 
 @admin.register(Transfer)

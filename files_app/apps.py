@@ -8,3 +8,6 @@ class FilesAppConfig(AppConfig):
     def ready(self) -> None:
         from files_app import checks  # noqa: F401 - both register themselves
         from files_app.access import logins  # noqa: F401 - both register themselves
+        from files_app.access.snapshot import watch_models
+
+        watch_models()

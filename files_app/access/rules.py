@@ -11,14 +11,14 @@ Names are compared in Unicode's form NFC and without case: on many disks they le
 from collections.abc import Collection, Iterable
 from typing import Literal, NamedTuple
 
-from fileserver.names import composed
+from files_app.models.rules import key_of
 from fileserver.rights import Right
 
 Whom = Literal["guest", "account", "group", "user"]
 
 
 class Rule(NamedTuple):
-    """``who`` names the group or the user; the empty ``folder`` is the served one."""
+    """``who`` is the key of the group or the user, as text; the empty ``folder`` is the served one."""
 
     folder: str
     whom: Whom
@@ -53,22 +53,29 @@ class Rules:
             in_folder[rule.whom, rule.who] = rule
 
     def verdict(self, subject: Subject, name: str) -> Verdict:
-        """What ``subject`` may do with ``name``, of a file or of a folder."""
-        parts = parts_of(name)
+        """What ``subject`` may do with a file of that name; with a slash at its end, with that folder."""
+        parts = parts_of(name.rpartition("/")[0])
         for depth in range(len(parts), -1, -1):
             if (found := self._by_folder.get(parts[:depth])) and (because := _about(subject, found)):
                 return Verdict(frozenset().union(*(rule.rights for rule in because)), because)
         return _NOTHING
 
-    def below(self, name: str) -> bool:
-        """Whether a rule is about a folder deeper in the folder ``name``: then not all in it are alike."""
-        parts = parts_of(name)
-        return any(len(folder) > len(parts) and folder[: len(parts)] == parts for folder in self._by_folder)
+    def may_somewhere(self, subject: Subject, right: Right, prefix: str) -> bool:
+        """Whether ``subject`` has the right in some folder that may hold names with that beginning."""
+        if right in self.verdict(subject, prefix).rights:
+            return True
+        begin = key_of(prefix) + ("/" if prefix.endswith("/") else "")
+        return any(
+            f"{'/'.join(folder)}/".startswith(begin) and right in rule.rights
+            for folder, found in self._by_folder.items()
+            for rule in _about(subject, found)
+        )
 
 
 def parts_of(name: str) -> tuple[str, ...]:
     """The parts of a name as rules compare them."""
-    return tuple(composed(part.casefold()) for part in composed(name).split("/") if part)
+    key = key_of(name)
+    return tuple(key.split("/")) if key else ()
 
 
 def _about(subject: Subject, found: dict[tuple[Whom, str], Rule]) -> tuple[Rule, ...]:

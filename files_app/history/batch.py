@@ -18,7 +18,9 @@ PROGRESS_WRITES = 1.0  # seconds between two writes of the progress of what runs
 # What a server that died may have left a row at, though its spill file or its journal knows more.
 UNFINISHED = (Transfer.Outcome.RUNNING, Transfer.Outcome.INTERRUPTED)
 # What a row takes over from the next try of its upload, beside its file and its end.
-REOPENED = ("name", "done", "client", "user", "via", "thread", "pace", "outcome", "error", "seconds")
+REOPENED = (
+    *("name", "done", "client", "user", "principal", "via", "thread", "pace", "outcome", "error", "seconds"),
+)
 
 
 class Batch:

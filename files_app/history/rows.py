@@ -77,6 +77,7 @@ def record_of(
         done=(ending or facts).done,
         client=facts.client[:100],
         user=(facts.user or "")[:150],
+        principal=facts.principal,
         via=facts.via,
         thread=facts.thread,
         pace=facts.pace,

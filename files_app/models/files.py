@@ -1,12 +1,13 @@
 """What can be had: a row for each file of the served folder."""
 
+from collections.abc import Callable
 from datetime import datetime
 from urllib.parse import quote
 
 from django.apps import apps
 from django.db import connection, models
-from django.db.models import Count, F, OuterRef, Q, Subquery, Value
-from django.db.models.functions import Coalesce, Collate
+from django.db.models import Count, F, Func, OuterRef, Q, Subquery, Value
+from django.db.models.functions import Coalesce, Collate, Replace
 from django.urls import reverse
 from django.utils import timezone
 
@@ -30,6 +31,13 @@ class FileQuerySet(models.QuerySet["File"]):
     def matching(self, text: str) -> "FileQuerySet":
         """Files whose name has every word of ``text`` in it."""
         return self.filter(*(named(word) for word in words_of(text)))
+
+    def in_folders(self, allowed: Callable[[str], bool] | None) -> "FileQuerySet":
+        """Those in folders that are ``allowed``, or in all. The name of a folder ends in a slash."""
+        if allowed is None:
+            return self
+        folders = self.order_by().values_list("folder", flat=True).distinct()
+        return self.filter(folder__in=[folder for folder in folders if allowed(folder)])
 
     def sorted_by(self, key: str) -> "FileQuerySet":
         """In the order of one of ``SORTS``; anything else is by name."""
@@ -86,6 +94,12 @@ class File(models.Model):
     """
 
     name = models.CharField(max_length=1024, unique=True)
+    folder = models.GeneratedField(
+        # All of the name up to its last slash: from its end, all characters but slashes are cut off.
+        expression=Func(F("name"), Replace(F("name"), Value("/"), Value("")), function="RTRIM"),
+        output_field=models.CharField(max_length=1024),
+        db_persist=True,
+    )
     size = models.BigIntegerField(help_text="bytes")
     mtime = models.DateTimeField("modified")
     etag = models.CharField(max_length=80, help_text="names one state of the file")
@@ -107,6 +121,7 @@ class File(models.Model):
             # it SQLite adds up all sizes from this index alone.
             models.Index(fields=["size", "name", "gone_at"], condition=Q(gone_at=None), name="files_by_size"),
             models.Index(fields=["mtime", "name"], condition=Q(gone_at=None), name="files_by_mtime"),
+            models.Index(fields=["folder"], condition=Q(gone_at=None), name="files_by_folder"),
             models.Index(fields=["gone_at"], condition=Q(gone_at__isnull=False), name="gone_files"),
         ]
 

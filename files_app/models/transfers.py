@@ -54,6 +54,7 @@ class Record(NamedTuple):
     verified: bool | None
     seconds: float | None
     server_id: int | None = None  # until it is written
+    principal: str = ""  # missing in what an older version has spilled
 
     @property
     def begun(self) -> Begun:
@@ -67,6 +68,10 @@ class TransferQuerySet(models.QuerySet["Transfer"]):
     def ended(self) -> "TransferQuerySet":
         """The newest of those that have their ending."""
         return self.newest().exclude(outcome=Transfer.Outcome.RUNNING)
+
+    def of_user(self, name: str | None) -> "TransferQuerySet":
+        """Those of one user; of nobody, if there is no name."""
+        return self.filter(user=name) if name else self.none()
 
     def matching(self, *, text: str = "", **exact: str) -> "TransferQuerySet":
         """By words in name, client, thread or user, and by those fields in ``exact`` that are not empty."""
@@ -169,6 +174,9 @@ class Transfer(models.Model):
     done = models.BigIntegerField(default=0, help_text="bytes that moved")
     client = models.CharField(max_length=100)
     user = models.CharField(max_length=150, blank=True)
+    principal = models.CharField(
+        max_length=30, blank=True, help_text="guest, or user:17; empty: from before it was written down"
+    )
     via = models.CharField(max_length=3, choices=Via)
     thread = models.CharField(max_length=40)
     pace = models.CharField(max_length=60, blank=True)

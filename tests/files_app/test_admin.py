@@ -9,13 +9,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import reverse
 
 from files_app import admin as admin_module
 from files_app.admin import CSV_FIELDS, csv_lines
-from files_app.models import Transfer
+from files_app.models import AccessRule, Transfer
 from tests.files_app.rows import NOW, make_file, make_transfer
 from tests.files_app.site import HOST, Answer, fetch, run
 
@@ -188,6 +188,40 @@ class TestCsv:
 
     def test_an_export_of_nothing_is_the_header(self) -> None:
         assert self.export() == [list(CSV_FIELDS)]
+
+
+class TestRules:
+    URL = "/admin/files_app/accessrule/"
+
+    def test_a_rule_is_made_shown_and_taken_back(self, visitor: Visitor) -> None:
+        group = Group.objects.create(name="staff")
+        given = {"folder": "/Week 1/", "whom": "group", "group": group.pk, "can_get": "on", "can_list": "on"}
+        assert visitor.post(f"{self.URL}add/", given).status == 302
+        rule = AccessRule.objects.get()
+        assert (rule.folder, rule.group, rule.rights) == ("Week 1", group, ["list", "get"])
+        assert "/Week 1" in visitor.get(self.URL).text
+        assert visitor.post(f"{self.URL}{rule.pk}/delete/", {"post": "yes"}).status == 302
+        assert not AccessRule.objects.exists()
+
+    @pytest.mark.parametrize(
+        ("given", "sentence"),
+        [
+            ({"folder": "../x", "whom": "guest"}, "cannot be used"),
+            ({"folder": "", "whom": "group"}, "Name a group or a person exactly if the rule is about one."),
+            (
+                {"folder": "WEEK", "whom": "guest"},
+                "There is a rule for this folder and these people already.",
+            ),
+        ],
+    )
+    def test_what_cannot_be_is_told_in_a_sentence(
+        self, visitor: Visitor, given: dict[str, str], sentence: str
+    ) -> None:
+        AccessRule.objects.create(folder="week", whom="guest")
+        page = visitor.post(f"{self.URL}add/", given)
+        assert page.status == 200
+        assert sentence in page.text
+        assert AccessRule.objects.count() == 1
 
 
 def test_a_user_of_the_admin_without_permissions_is_told_so_in_a_sentence() -> None:

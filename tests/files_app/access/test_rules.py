@@ -43,7 +43,10 @@ RULES = Rules(
         (GUEST, "a.txt", ""),
         (BOB, "a.txt", "get list"),
         (GUEST, "pub/a.txt", "get list"),
-        (GUEST, "pub", "get list"),
+        (GUEST, "pub/priv", "get list"),
+        (GUEST, "pub/priv/", ""),
+        (GUEST, "pub/", "get list"),
+        (GUEST, "pub", ""),
         (GUEST, "public/a.txt", ""),
         (GUEST, "pub/priv/a.txt", ""),
         (GUEST, "PUB/Priv/a.txt", ""),
@@ -70,9 +73,30 @@ def test_a_verdict_says_which_rules_decided() -> None:
     assert [each.folder for each in RULES.verdict(GUEST, "pub/priv/a").because] == ["pub/priv"]
 
 
-@pytest.mark.parametrize(("name", "below"), [("", True), ("pub", True), ("pub/priv", False), ("no", False)])
-def test_it_knows_whether_all_in_a_folder_are_alike(name: str, below: bool) -> None:
-    assert RULES.below(name) == below
+@pytest.mark.parametrize(
+    ("subject", "right", "prefix", "somewhere"),
+    [
+        (GUEST, "list", "", True),
+        (GUEST, "list", "pub/", True),
+        (GUEST, "list", "pub/a", True),
+        (GUEST, "list", "PU", True),
+        (GUEST, "list", "pub/priv/", False),
+        (GUEST, "list", "inbox/", False),
+        (GUEST, "list", "in", False),
+        (GUEST, "delete", "", False),
+        (GUEST, "get", "caf\u00e9", True),
+        (GUEST, "get", "cafe\u0301/X", True),
+        (GUEST, "get", "cafe/", False),
+        (BOB, "get", "pub/priv/", True),
+        (BOB, "add", "week/", False),
+        (ANN, "add", "week/", True),
+        (ANN, "add", "wee/", False),
+    ],
+)
+def test_it_knows_whether_a_right_is_given_anywhere_below(
+    subject: Subject, right: Right, prefix: str, somewhere: bool
+) -> None:
+    assert RULES.may_somewhere(subject, right, prefix) == somewhere
 
 
 _NAMES = st.lists(st.sampled_from(["a", "b", "A", "c"]), max_size=4).map("/".join)
@@ -98,7 +122,7 @@ def test_it_decides_as_the_sentences_say(rules: list[Rule], name: str, subject: 
             {subject.user} if each.whom == "user" else subject.groups
         )
 
-    path = parts_of(name)
+    path = parts_of(name.rpartition("/")[0])
     about = [each for (folder, *_), each in last.items() if path[: len(folder)] == folder and is_about(each)]
     best = max(((len(parts_of(each.folder)), rank[each.whom]) for each in about), default=None)
     expected: set[Right] = set()

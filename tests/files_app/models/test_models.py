@@ -140,14 +140,30 @@ class TestFiles:
         rows = {row.pop("name"): row for row in File.objects.values()}
         kept = rows["it's 100% %s.txt"].pop("id")
         assert rows["new 🎉.txt"].pop("id") != kept
+        assert [row.pop("folder") for row in rows.values()] == ["", ""]
         assert list(rows.values()) == [facts, facts]
         transfer.refresh_from_db()
         assert transfer.file_id == kept
         File.objects.upsert([])
         assert File.objects.count() == 2
 
+    def test_a_file_has_the_folder_that_its_name_says(self) -> None:
+        folders = {
+            "a": "",
+            "b/c": "b/",
+            "b/d/ü.txt": "b/d/",
+            "ü ü/é/b/x": "ü ü/é/b/",
+            "b/b": "b/",
+            "//": "//",
+        }
+        File.objects.upsert([make_file(name) for name in folders])
+        assert dict(File.objects.values_list("name", "folder")) == folders
+        assert set(File.objects.in_folders(None).values_list("name", flat=True)) == set(folders)
+        allowed = File.objects.in_folders(lambda folder: folder.startswith("b/"))
+        assert set(allowed.values_list("name", flat=True)) == {"b/c", "b/d/ü.txt", "b/b"}
+
     def test_upsert_writes_every_column(self) -> None:
-        assert set(COLUMNS) == {field.name for field in File._meta.concrete_fields} - {"id"}
+        assert set(COLUMNS) == {field.name for field in File._meta.concrete_fields} - {"id", "folder"}
 
     def test_downloads_count_whole_downloads_of_that_file_only(self) -> None:
         counted, other = make_file("a"), make_file("b")
