@@ -76,7 +76,10 @@ def running() -> Iterator[tuple[int, str]]:
         installation = Installation(Path(home), Path(home) / "files")
         installation.migrate()
         random_file(installation.files / "small.bin", SIZE)
-        code = "from files_app.access import tickets; print(tickets.make('small.bin', '127.0.0.1', None))"
+        code = (
+            "from files_app.access import tickets; from fileserver.rights import Principal; "
+            "print(tickets.make('small.bin', Principal('local', address='127.0.0.1')))"
+        )
         made = subprocess.run(
             installation.manage("shell", "--no-imports", "-c", code),
             check=True,

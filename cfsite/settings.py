@@ -61,13 +61,13 @@ MIDDLEWARE = [  # those of cfsite.middleware are Django's, without a thread for 
     "cfsite.caching.CachingMiddleware",  # first, for it completes what the others answer
     "cfsite.middleware.SecurityMiddleware",
     "cfsite.middleware.CommonMiddleware",  # refuses unknown hosts, so before everything that answers
-    "files_app.access.loopback.LoopbackOnlyMiddleware",
     "files_app.middleware.DatabaseMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
     "cfsite.middleware.CSPMiddleware",
     "cfsite.middleware.SessionMiddleware",
     "cfsite.middleware.CsrfViewMiddleware",
     "cfsite.middleware.AuthenticationMiddleware",
+    "files_app.middleware.AccessMiddleware",
     "cfsite.middleware.MessageMiddleware",
     "cfsite.middleware.XFrameOptionsMiddleware",
 ]
@@ -123,6 +123,22 @@ CHANNEL_LAYERS = {
         else {"BACKEND": "channels.layers.InMemoryChannelLayer"}
     )
 }
+
+# --- people
+
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "index"
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",  # of older accounts, until their next login
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        *("UserAttributeSimilarityValidator", "MinimumLengthValidator"),
+        *("CommonPasswordValidator", "NumericPasswordValidator"),
+    )
+]
 
 # --- languages, static files
 

@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from files_app.views import form
+from files_app.views import accounts, api, form
 from files_app.views import pages as views
 from files_app.views import tus as uploads
 
@@ -16,8 +16,12 @@ urlpatterns = [
     path("upload/", form.upload_form, name="upload-form"),
     path("history/", views.history, name="history"),
     path("history/recent/", views.recent, name="recent"),
+    path("login/", accounts.Login.as_view(), name="login"),
+    path("logout/", accounts.Logout.as_view(), name="logout"),
+    path("account/", accounts.Account.as_view(), name="account"),
+    path("account/sessions/end/", accounts.end_sessions, name="end-sessions"),
     path("transfers/<int:transfer_id>/cancel/", views.cancel, name="cancel"),
-    path("api/files", views.api_files, name="api-files"),
-    path("api/history", views.api_history, name="api-history"),
-    path("api/status", views.api_status, name="api-status"),
+    path("api/files", api.api_files, name="api-files"),
+    path("api/history", api.api_history, name="api-history"),
+    path("api/status", api.api_status, name="api-status"),
 ]

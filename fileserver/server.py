@@ -134,7 +134,7 @@ class FileServer:
                     client.session.connection.wake()
         self._wait_for_clients(None)
         self._workers.join()
-        # 6. Uploads that wait for their next part get none. Last: a thread could have left one more.
+        # 6. Uploads that wait for a part get none. Last: a thread could have left one more.
         self.registry.end_waiting(0, "aborted", "shutting-down")
 
     def _stop_listening(self) -> None:
@@ -152,10 +152,10 @@ class FileServer:
             return self._left.wait_for(lambda: not self._clients, seconds)
 
     def recheck(self) -> None:
-        """Rights have changed, of whomever: end what is not allowed any more. For any thread."""
+        """Rights have changed: end what is not allowed any more. For any thread."""
         self.registry.recheck(self._context.access.may)
         for client in self._current():
-            client.session.recheck()
+            client.session.peer.recheck()
 
     # --- clients
 
@@ -266,8 +266,7 @@ class FileServer:
             self.registry.end_waiting(self.limits.waiting, "aborted", "disconnected")
             if now >= sweep_due:
                 sweep_due = now + SWEEP_INTERVAL
-                removed = self._uploads.sweep()
-                if removed:
+                if removed := self._uploads.sweep():
                     log.info("removed %d uploads that nobody has resumed", removed)
 
 
@@ -293,8 +292,8 @@ class Client:
             self._server._forget(self)
 
     def refuse(self, reason: str) -> None:
-        connection = self.session.connection
-        self._server._refuse(connection.give_up_socket(), connection.peer, reason)
+        own = self.session.connection
+        self._server._refuse(own.give_up_socket(), own.peer, reason)
         self._server._forget(self)
 
     def announce_to(self, scheduler: Scheduler) -> None:

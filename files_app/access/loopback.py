@@ -1,17 +1,17 @@
-"""Nobody but this machine, until there are accounts: where servers may listen, and who may ask."""
+"""Who uses this machine itself may do all without a login, on servers that no other machine reaches."""
 
+import functools
 import socket
+from typing import Any
 
-from django.core.management import CommandError
+from django.conf import settings
 from django.http import HttpRequest
-from django.http.response import HttpResponseBase
-from django.template.response import TemplateResponse
+from django.http.request import split_domain_port
 
-from files_app.access.principals import address_of
-from files_app.async_middleware import AsyncMiddleware
 from fileserver.net.address import is_loopback, read_address
 
 
+@functools.lru_cache(64)
 def is_this_machine(host: str) -> bool:
     """Whether ``host``, an address or a name, leads to this machine and to no other."""
     if read_address(host) is not None:
@@ -23,22 +23,50 @@ def is_this_machine(host: str) -> bool:
     return bool(found) and all(is_loopback(str(entry[4][0])) for entry in found)
 
 
-def require_loopback(host: str, setting: str) -> None:
-    """Raise ``CommandError`` for an address that others on the network could reach."""
-    if not is_this_machine(host):
-        raise CommandError(
-            f"Refusing to listen on {host}: everybody who reached it could change and delete all files. "
-            "Access control comes first. "
-            f"Until there are accounts, set {setting} to 127.0.0.1, ::1 or localhost."
-        )
+def is_local_request(request_or_scope: HttpRequest | dict[str, Any], address: str) -> bool:
+    """Whether somebody at this machine asks, as far as can be told.
+
+    A proxy on this machine is at a loopback address too, so nothing may hint at one, and the name that was
+    asked for must be one of this machine itself: a page elsewhere can have its own name lead here (DNS
+    rebinding). A proxy that passes on none of that cannot be told from a person.
+    """
+    if not (is_loopback(address) and is_this_machine(settings.WEB_HOST)):
+        return False
+    names = _header_names(request_or_scope)
+    return not any(map(_tells_of_a_proxy, names)) and _is_own_name(_host_of(request_or_scope))
 
 
-class LoopbackOnlyMiddleware(AsyncMiddleware):
-    """Nobody but this machine, however the site was started. Async, so that downloads stay async."""
+# Each tells of somebody else for whom a proxy asks (RFC 7239, RFC 9110 section 7.6.3, and what is in use).
+_FORWARDING = frozenset({"forwarded", "via", "client-ip", "true-client-ip", "remote-user"})
+_FORWARDING_PREFIXES = (
+    "x-forwarded",
+    "x-real-",
+    "x-original-",
+    "x-client-",
+    "x-cluster-",
+    "x-remote-",
+    "cf-",
+)
 
-    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if is_loopback(address_of(request)):
-            return await self.get_response(request)
-        message = "This site can only be used on the machine it runs on: access control comes first."
-        context = {"status": 403, "title": "Not from here", "message": message}
-        return TemplateResponse(request, "error.html", context, status=403).render()
+
+def _tells_of_a_proxy(header: str) -> bool:
+    return header in _FORWARDING or header.startswith(_FORWARDING_PREFIXES)
+
+
+def _header_names(request_or_scope: HttpRequest | dict[str, Any]) -> list[str]:
+    if isinstance(request_or_scope, HttpRequest):
+        return [name.lower() for name in request_or_scope.headers]
+    return [name.decode("latin-1").lower() for name, _ in request_or_scope.get("headers", ())]
+
+
+def _host_of(request_or_scope: HttpRequest | dict[str, Any]) -> str:
+    if isinstance(request_or_scope, HttpRequest):
+        host = request_or_scope.META.get("HTTP_HOST", "localhost")
+    else:
+        given = (value for name, value in request_or_scope.get("headers", ()) if name == b"host")
+        host = next(given, b"localhost").decode("latin-1")
+    return split_domain_port(host)[0]
+
+
+def _is_own_name(domain: str) -> bool:
+    return domain == "localhost" or is_loopback(domain)

@@ -12,8 +12,8 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.http.request import split_domain_port, validate_host
 
-from files_app.access.principals import address_of
-from fileserver.net.address import is_loopback
+from files_app.access.principals import visitor
+from files_app.access.sessions import user_of
 
 
 def is_own_origin(origin: str, host: str, secure: bool) -> bool:
@@ -52,9 +52,9 @@ class OwnOriginOnly:
         host = headers.get("host", "")
         domain, _ = split_domain_port(host)
         known = bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
-        from_here = is_loopback(address_of(scope))
-        if known and from_here and comes_from_us(headers, host, _is_secure(scope, headers)):
-            return await self._application(scope, receive, send)
+        if known and comes_from_us(headers, host, _is_secure(scope, headers)):
+            principal = visitor(scope, await user_of(headers.get("cookie", "")))
+            return await self._application({**scope, "principal": principal}, receive, send)
         return await WebsocketDenier()(scope, receive, send)
 
 

@@ -1,16 +1,18 @@
-"""What may somebody do: one function decides, for every door of both servers.
+"""What may somebody do: one function decides, for every door of both servers."""
 
-There are no accounts for files yet: everybody on a loopback address may do all, and nobody else gets in.
-"""
-
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 
-from files_app.access.principals import authenticate, principal_of
+from files_app.access.loopback import is_this_machine
+from files_app.access.principals import authenticate, is_known, principal_of
+from files_app.access.rules import Subject
+from files_app.access.snapshot import SERVER_RIGHTS, Person, snapshots
 from fileserver.names import composed
-from fileserver.net.address import is_loopback
+from fileserver.net.address import host_of
 from fileserver.rights import (
     ADD,
     CONTROL,
@@ -24,6 +26,7 @@ from fileserver.rights import (
     Access,
     Principal,
     Right,
+    is_ticket_for,
 )
 
 REFUSALS: dict[Right, str] = {
@@ -41,27 +44,84 @@ REFUSALS: dict[Right, str] = {
 
 def may(principal: Principal, right: Right, name: str) -> bool:
     """The policy. ``name``: of a file, composed (NFC); empty for the server, or all names."""
-    if principal.ticket is not None:
-        return right == GET and name == composed(principal.ticket.name)
-    if principal.is_relay:  # which is asked about a second time, for whom it speaks
+    if principal.ticket is not None and not is_ticket_for(principal.ticket, right, name):
+        return False
+    if may_all(principal):
         return True
-    return is_loopback(principal.address)
+    subject, person = _who(principal)
+    if right in SERVER_RIGHTS:
+        return person is not None and right in person.server_rights
+    return right in snapshots.newest.rules.verdict(subject, name).rights
 
 
-ACCESS = Access(authenticate, may)  # the file server's seam
+def may_somewhere(principal: Principal, right: Right, prefix: str) -> bool:
+    """Whether somebody has a right in any folder that may hold names that begin so."""
+    return may_all(principal) or snapshots.newest.rules.may_somewhere(_who(principal)[0], right, prefix)
+
+
+def may_list_folder(principal: Principal) -> Callable[[str], bool] | None:
+    """Whether files of a folder (its name ends in a slash) may be listed; ``None``: those of all folders."""
+    if may_all(principal):
+        return None
+    subject, _ = _who(principal)
+    rules = snapshots.newest.rules
+    return lambda folder: LIST in rules.verdict(subject, folder).rights
+
+
+def may_see(principal: Principal, transfer: Mapping[str, Any]) -> bool:
+    """Whether somebody may see a live transfer, a row of ``WATCH``: everybody may see their own."""
+    return is_own(principal, transfer) or may(principal, WATCH, transfer["name"])
+
+
+def is_own(principal: Principal, transfer: Mapping[str, Any]) -> bool:
+    kind, _, key = transfer["principal"].partition(":")
+    owner = Principal(kind, transfer["user"], host_of(transfer["client"]), key=int(key or 0))
+    return principal.is_same_as(owner)
+
+
+def may_all(principal: Principal) -> bool:
+    """Whether there is nothing to decide. Of a relay it is asked a second time, for whom it speaks."""
+    if principal.kind in ("local", "relay"):
+        return True
+    person = snapshots.newest.people.get(principal.key) if principal.kind == "user" else None
+    return person is not None and person.is_superuser
+
+
+NOBODY: tuple[Subject, None] = (Subject(), None)  # as all who have no account, or one that is closed
+
+
+def _who(principal: Principal) -> tuple[Subject, Person | None]:
+    person = snapshots.newest.people.get(principal.key) if principal.kind == "user" else None
+    return (person.subject, person) if person else NOBODY
+
+
+def access_of(host: str) -> Access:
+    """The seam of a file server that listens on ``host``."""
+    return Access(partial(authenticate, is_private=is_this_machine(host)), may, may_somewhere, is_known)
 
 
 def is_allowed(request_or_scope: HttpRequest | dict[str, Any], right: Right, name: str = "") -> bool:
     return may(principal_of(request_or_scope), right, composed(name))
 
 
-def require(request_or_scope: HttpRequest | dict[str, Any], right: Right, name: str = "") -> None:
-    """Raise ``PermissionDenied``, with a sentence, unless whoever asks has the right.
+class NotAllowed(PermissionDenied):
+    """Whoever asks lacks a right: somebody else may do it, or they themselves after a login."""
+
+
+def require(request: HttpRequest, right: Right, name: str = "") -> None:
+    """Raise ``NotAllowed``, with a sentence, unless whoever asks has the right.
 
     Each view and each handler of an upload calls it before it does anything with a name.
     """
-    if not is_allowed(request_or_scope, right, name):
-        raise PermissionDenied(REFUSALS[right])
+    if not is_allowed(request, right, name):
+        raise NotAllowed(REFUSALS[right])
+
+
+def require_somewhere(request: HttpRequest, *rights: Right) -> None:
+    """Raise ``NotAllowed`` unless whoever asks has one of the rights in some folder."""
+    principal = principal_of(request)
+    if not any(may_somewhere(principal, right, "") for right in rights):
+        raise NotAllowed(REFUSALS[rights[0]])
 
 
 def require_put(request: HttpRequest, exists: str | None, name: str) -> None:

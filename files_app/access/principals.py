@@ -1,12 +1,16 @@
 """Who is asking, as the site and the file server see it."""
 
 import hmac
+from dataclasses import replace
 from typing import Any
 
 from django.http import HttpRequest
 from django.utils.crypto import salted_hmac
 
 from files_app.access import tickets
+from files_app.access.loopback import is_local_request
+from files_app.access.snapshot import snapshots
+from fileserver.net.address import is_loopback
 from fileserver.rights import Principal
 
 
@@ -15,23 +19,43 @@ def relay_token() -> str:
     return salted_hmac("files_app.access.relay", "relay", algorithm="sha256").hexdigest()
 
 
-def authenticate(token: str | None, address: str) -> Principal | None:
-    """The file server's seam: who a client at ``address`` is.
+def authenticate(token: str | None, address: str, is_private: bool) -> Principal | None:
+    """Who a client of the file server at ``address`` is.
 
-    ``None`` for what is neither a known token nor a ticket that is good there.
+    ``is_private``: no other machine reaches this server, so that whoever is on this one may do all. ``None``
+    for what is neither a known token nor a ticket that is good there.
     """
     if token is None:
-        return Principal("guest", address=address)
+        return Principal("local" if is_private and is_loopback(address) else "guest", address=address)
     given = token.encode("utf-8", "surrogatepass")  # JSON can hold what UTF-8 cannot
     if hmac.compare_digest(given, relay_token().encode()):
         return Principal("relay", address=address)
-    ticket = tickets.read(token, address)
-    return Principal("local", address=address, ticket=ticket) if ticket else None
+    holder = tickets.read(token, address)
+    person = snapshots.newest.people.get(holder.key) if holder and holder.kind == "user" else None
+    return replace(holder, user=person.name) if holder and person else holder
+
+
+def is_known(principal: Principal) -> bool:
+    """Whether somebody is still who they were: an account may have been closed."""
+    return principal.kind != "user" or principal.key in snapshots.newest.people
 
 
 def principal_of(request_or_scope: HttpRequest | dict[str, Any]) -> Principal:
-    """Who asks the site. There are no accounts for files yet: a login to the admin changes nothing."""
-    return Principal("guest", address=address_of(request_or_scope))
+    """Who asks the site, as ``AccessMiddleware`` or ``OwnOriginOnly`` found out; without them, a guest."""
+    if isinstance(request_or_scope, HttpRequest):
+        found = getattr(request_or_scope, "principal", None)
+    else:
+        found = request_or_scope.get("principal")
+    return found or visitor(request_or_scope)
+
+
+def visitor(request_or_scope: HttpRequest | dict[str, Any], user: Any = None) -> Principal:
+    """The principal of a request by ``user``, if somebody is logged in."""
+    address = address_of(request_or_scope)
+    name = user.get_username() if user else None
+    if is_local_request(request_or_scope, address):
+        return Principal("local", name, address)
+    return Principal("user", name, address, key=user.pk) if user else Principal(address=address)
 
 
 def address_of(request_or_scope: HttpRequest | dict[str, Any]) -> str:

@@ -10,13 +10,14 @@ from pathlib import Path
 from django.conf import settings
 from django.http.request import validate_host
 
-from files_app.access.policy import ACCESS
+from files_app.access.policy import access_of
 from files_app.database import as_command_errors
 from files_app.history.catalogue import Catalogue
 from files_app.history.recorder import Recorder
 from files_app.hosting.console import Console
 from files_app.hosting.locks import AlreadyServed, is_alone, only_server_of, server_name
 from files_app.hosting.queued import QueuedObserver
+from files_app.hosting.rights import following_rights
 from files_app.models import Transfer
 from fileserver.events import Event
 from fileserver.limits import Limits, Options
@@ -73,7 +74,7 @@ def running(plan: Plan, on_hurry: Callable[[Callable[[], None]], None]) -> Itera
             plan.host,
             plan.port,
             observer=observe,
-            access=ACCESS,
+            access=access_of(plan.host),
             limits=Limits(
                 max_clients=plan.max_clients,
                 max_clients_per_address=settings.MAX_CLIENTS_PER_ADDRESS,
@@ -94,6 +95,7 @@ def running(plan: Plan, on_hurry: Callable[[Callable[[], None]], None]) -> Itera
         on_hurry(lambda: server.shutdown(grace=0))
         stack.enter_context(console)
         stack.enter_context(recording(recorder, storage, server))
+        stack.enter_context(following_rights(server))
         stack.enter_context(listening(server))
         yield server
 

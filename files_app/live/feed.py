@@ -38,6 +38,7 @@ class Feed:
         self._online = False
         self._reason = ""
         self._state = LiveState()
+        self._newest: dict[str, Any] = {}  # the last news
 
     async def join(self) -> None:
         """Count one more viewer; returns when the state is known."""
@@ -59,16 +60,21 @@ class Feed:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    def snapshot(self, told: int = 0) -> tuple[int, str]:
-        """The number of the last news, and the whole state after it as the text for a websocket.
+    def line(self, number: int) -> dict[str, Any] | None:
+        """The news of that number, if there is no newer one."""
+        return self._newest if number == self._number else None
+
+    def snapshot(self, told: int = 0) -> tuple[int, dict[str, Any]]:
+        """The number of the last news, and the whole state after it, to be encoded for a websocket.
 
         For a page that has news up to the number ``told``: what it has missed may have been about files.
         """
         if not self._online:
-            return self._number, _encode(online=False, full=True, message=self._reason)
+            return self._number, {"online": False, "full": True, "message": self._reason}
         state = {"status": self._state.status, "transfers": list(self._state.transfers.values())}
         missed = told != self._number
-        return self._number, _encode(online=True, full=True, **state, ended=[], files_changed=missed)
+        news = {"online": True, "full": True, **state, "ended": [], "files_changed": missed}
+        return self._number, news
 
     # --- the task
 
@@ -99,16 +105,18 @@ class Feed:
                 line["files_changed"] = line["files_changed"] or (not self._online and self._known.is_set())
                 self._state.absorb(line)
                 self._online = True
-                await self._tell(_encode(online=True, **{key: line[key] for key in line if key != "type"}))
+                await self._tell({"online": True, **line})
 
     async def _lost(self, reason: str) -> None:
         if self._online or not self._known.is_set() or reason != self._reason:
             self._online, self._reason = False, reason
             self._state = LiveState()
-            await self._tell(_encode(online=False, full=True, message=reason))
+            await self._tell({"online": False, "full": True, "message": reason})
 
-    async def _tell(self, text: str) -> None:
+    async def _tell(self, news: dict[str, Any]) -> None:
         self._number += 1
+        self._newest = news
+        text = encode(news)  # once for all who may see everything
         self._known.set()
         layer = get_channel_layer()
         try:
@@ -117,8 +125,9 @@ class Feed:
             log.exception("the news of the live feed could not be passed on")
 
 
-def _encode(**fields: Any) -> str:
-    return json.dumps({"type": "live", "address": server_address(), **fields}, ensure_ascii=False)
+def encode(news: dict[str, Any]) -> str:
+    """As the text for a websocket."""
+    return json.dumps({"type": "live", "address": server_address(), **news}, ensure_ascii=False)
 
 
 feed = Feed()

@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.request import split_domain_port
 
 from files_app.access import tickets
+from files_app.access.principals import principal_of
 from files_app.views.relay import connect
 
 
@@ -33,7 +34,7 @@ async def sent_to_server(
 
 def direct_url(request: HttpRequest, name: str, pace: dict[str, Any] | None = None) -> str:
     """Where this browser gets that file; with the name "", where it sees that it reaches the file server."""
-    ticket = tickets.make(name, request.META.get("REMOTE_ADDR") or "127.0.0.1", pace)
+    ticket = tickets.make(name, principal_of(request), pace)
     return f"{base_of(request)}/get/{ticket}/{quote(name)}"
 
 

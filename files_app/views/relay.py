@@ -7,12 +7,14 @@ from functools import wraps
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 
-from files_app.access.principals import relay_token
+from files_app.access.policy import NotAllowed
+from files_app.access.principals import principal_of, relay_token
 from files_app.views.temporary import NoRoom
 from fileserver.client.aio import AsyncClient
 from fileserver.client.blocking import CHUNK
@@ -67,8 +69,8 @@ async def connect(limit: int = CHUNK // 2) -> AsyncClient:
 def on_behalf_of(request: HttpRequest) -> dict[str, Any]:
     """The fields that tell the file server on whose behalf we ask."""
     host, port = request.META.get("REMOTE_ADDR", ""), request.META.get("REMOTE_PORT")
-    client = address_text(host, port) if port else host
-    return {"client": client, "via": "web"}
+    client, principal = address_text(host, port) if port else host, principal_of(request)
+    return {"client": client, "user": principal.user, "principal": str(principal), "via": "web"}
 
 
 def lowered(request: HttpRequest) -> dict[str, str]:
@@ -91,7 +93,7 @@ def handle_errors(view: View) -> View:
         except (ConnectionError, TimeoutError, BadReply):
             return error_response(request, 502, "The file server broke off the connection; try again.")
         except PermissionDenied as error:
-            return error_response(request, 403, str(error))
+            return refused(request, error)
         except NoRoom as error:
             log.warning("%s", error)
             return error_response(request, 507, str(error))
@@ -101,6 +103,7 @@ def handle_errors(view: View) -> View:
 
 TITLES = {
     400: "That cannot be done",
+    401: "Not without a login",
     403: "Not allowed",
     404: "Not found",
     405: "Not like that",
@@ -118,8 +121,28 @@ def error_response(request: HttpRequest, status: int, message: str, title: str =
     if request.get_preferred_type(["text/plain", "text/html"]) == "text/html":
         title = title or TITLES.get(status, "That did not work")
         context = {"status": status, "title": title, "message": message}
-        return render(request, "error.html", context, status=status)
-    return HttpResponse(message + "\n", status=status, content_type="text/plain; charset=utf-8")
+        response = render(request, "error.html", context, status=status)
+    else:
+        response = HttpResponse(message + "\n", status=status, content_type="text/plain; charset=utf-8")
+    if status == 401:
+        response["WWW-Authenticate"] = 'Bearer realm="files"'  # RFC 9110, section 11.6.1
+    return response
+
+
+def refused(request: HttpRequest, error: Exception) -> HttpResponse:
+    """The answer to what somebody may not do. A guest may perhaps after a login, and is led there."""
+    message = str(error) or "You may not do this."
+    if not (isinstance(error, NotAllowed) and principal_of(request).kind == "guest"):
+        return error_response(request, 403, message)
+    if request.method in ("GET", "HEAD") and is_navigation(request):
+        return redirect_to_login(request.get_full_path())
+    return error_response(request, 401, message)
+
+
+def is_navigation(request: HttpRequest) -> bool:
+    """Whether a person's browser shows what we answer as a page of its own."""
+    prefers_page = request.get_preferred_type(["text/plain", "text/html"]) == "text/html"
+    return prefers_page and "HX-Request" not in request.headers
 
 
 def unpacked_only(request: HttpRequest, packing: str) -> HttpResponse:

@@ -30,7 +30,7 @@ class ControlVerbs:
     def watch(self, request: Nothing) -> None:
         peer = self._peer
         if peer.principal is None:
-            raise peer.refusal("WATCH", WATCH)
+            raise peer.refusal("WATCH", WATCH, None)
         peer.reply()
         with self._context.registry.watching(peer.may_see) as watcher:
             while not peer.is_stopping and not peer.connection.has_closed():

@@ -20,13 +20,13 @@ class FileVerbs:
     def list_files(self, request: List) -> None:
         peer, unread = self._peer, set[str]()
         if not peer.may_somewhere(LIST, request.prefix):
-            raise peer.refusal("LIST", LIST)
+            raise peer.refusal("LIST", LIST, peer.principal)
         listing = self._context.storage.entries(request.prefix, request.after, unread.add)
         with contextlib.closing(listing) as found:
             visible = (entry for entry in found if peer.may(LIST, entry.name))
             entries = list(itertools.islice(visible, request.limit + 1))
         if not entries and not peer.may(LIST, request.prefix):
-            raise peer.refusal("LIST", LIST)
+            raise peer.refusal("LIST", LIST, peer.principal)
         shown = entries[: request.limit]
         missing = {"unread": len(unread)} if unread else {}
         reply = [replies.ok(count=len(shown), more=len(entries) > request.limit, **missing)]

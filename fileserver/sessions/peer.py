@@ -92,14 +92,16 @@ class Peer:
 
     def require(self, verb: str, right: Right, name: str, behalf: RelayRequest | None = None) -> None:
         """Raise ``ErrorReply`` unless this peer may do that, and whom it speaks for too."""
+        asker = self.principal
         allowed = self.may(right, name)
         if allowed and behalf is not None and (spoken_for := self._spoken_for(behalf)):
+            asker = spoken_for
             allowed = self.context.access.may(spoken_for, right, composed(name))
         if not allowed:
-            raise self.refusal(verb, right)
+            raise self.refusal(verb, right, asker)
 
-    def refusal(self, verb: str, right: Right) -> ErrorReply:
-        code = "denied" if self.principal and self.principal.user else "auth-required"
+    def refusal(self, verb: str, right: Right, asker: Principal | None) -> ErrorReply:
+        code = "denied" if asker and asker.user else "auth-required"
         return ErrorReply(code, f"{verb} needs the right '{verbs.word_of(right)}'.")
 
     def speaker(self, request: RelayRequest) -> Principal:

@@ -59,10 +59,6 @@ class Session:
         """From any thread: take no further request; a transfer that runs may come to its end."""
         self.peer.wind_down()
 
-    def recheck(self) -> None:
-        """From any thread: send away who is not known any more."""
-        self.peer.recheck()
-
     def run(self) -> None:
         """Talk until either side is done. Raises nothing that a peer can cause."""
         try:

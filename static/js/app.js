@@ -19,14 +19,14 @@ const AGAIN = 2_000; // ms after which it is asked for once more, as it may have
 
 /* Each page is a function (state, message, isBack): message is there unless the site is out of reach; isBack: the state was another one. */
 function frontPage() {
-  const refreshFiles = throttled(document.getElementById("files-refresh"));
+  // Whoever may not list, or may not upload, has no such part on the page.
+  const list = document.getElementById("files-refresh");
+  const refreshFiles = list ? throttled(list) : () => {};
   const refreshRecent = throttled(document.getElementById("recent"));
   const transfers = new Transfers(cancelTransfer);
-  const uploads = new Uploads(takenNames(), refreshFiles);
-  wireDropzone((files) => uploads.add(files));
-  wireInterrupted();
-  const findDirect = wireDirect();
-  wireFiles({ refresh: refreshFiles, uploading: () => uploads.active });
+  const uploads = document.getElementById("dropzone") ? frontDoor(refreshFiles) : null;
+  const findDirect = list ? wireDirect() : () => {};
+  if (list) wireFiles({ refresh: refreshFiles, uploading: () => uploads?.active });
 
   let again = Infinity; // when the recent transfers are to be asked for once more
   function news(message) {
@@ -45,7 +45,7 @@ function frontPage() {
   function back() {
     refreshFiles();
     refreshRecent();
-    uploads.hurry();
+    uploads?.hurry();
     findDirect();
   }
   return (state, message, isBack) => {
@@ -53,6 +53,13 @@ function frontPage() {
     if (state === "online") news(message);
     if (isBack) back();
   };
+}
+
+function frontDoor(refreshFiles) {
+  const uploads = new Uploads(takenNames(), refreshFiles);
+  wireDropzone((files) => uploads.add(files));
+  wireInterrupted();
+  return uploads;
 }
 
 /* What is listed as not ended is asked for anew when it may have ended. The rest of the history does not change any more. */

@@ -63,7 +63,13 @@ NOT_KEPT = [
     ("GET", "/admin/login/", 200, {}),
     ("GET", "/nothing", 404, {}),
     ("GET", "/static/nothing.css", 404, {}),
-    ("GET", "/", 403, {"client": ("192.168.0.7", 5000)}),
+    ("GET", "/", 401, {"client": ("192.168.0.7", 5000)}),
+    ("GET", "/", 302, {"client": ("192.168.0.7", 5000), "headers": NAVIGATION}),
+    ("GET", "/login/", 200, {}),
+    ("POST", "/login/", 403, {"headers": OWN_PAGE}),
+    ("GET", "/account/", 302, {}),
+    ("POST", "/logout/", 403, {"headers": OWN_PAGE}),
+    ("POST", "/account/sessions/end/", 403, {"headers": OWN_PAGE}),
 ]
 KEPT = ["/static/css/site.css", "/static/js/app.js", "/static/favicon.svg", "/static/admin/css/base.css"]
 
@@ -102,7 +108,7 @@ def test_a_mistake_of_ours_and_a_foreign_host_are_not_kept(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("CRITICAL", "django")
-    monkeypatch.setattr(views, "_files_context", lambda request: 1 // 0)
+    monkeypatch.setattr(views, "files_context", lambda request: 1 // 0)
     for answer, status in ((fetch("GET", "/"), 500), (fetch("GET", "/", host="evil.example"), 400)):
         assert (answer.status, answer.headers["cache-control"]) == (status, "no-store")
 

@@ -76,13 +76,13 @@ def test_a_session_that_begins_with_a_login_is_kept() -> None:
 
 def test_a_session_that_no_database_can_be_asked_for_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str | None] = []
-    load = SessionStore.load
+    load = SessionStore.aload
 
-    def noted(self: SessionStore) -> Any:
+    async def noted(self: SessionStore) -> Any:
         asked.append(self.session_key)
-        return load(self)
+        return await load(self)
 
-    monkeypatch.setattr(SessionStore, "load", noted)
+    monkeypatch.setattr(SessionStore, "aload", noted)
     for cookie in ("a" * 30 + "b", '"' + "a" * 30 + '\\000b"'):  # in quotes \\000 is a NUL
         assert fetch("GET", "/admin/", headers={"cookie": f"cfs_session={cookie}"}).status == 302
     assert asked == ["a" * 30 + "b"]

@@ -113,7 +113,7 @@ def test_https_is_believed_from_the_proxy_only_when_it_is_said(load: Any) -> Non
 def test_who_refuses_comes_before_who_answers() -> None:
     order = {name.rpartition(".")[2]: place for place, name in enumerate(live.MIDDLEWARE)}
     assert order["CommonMiddleware"] < order["ServeStaticMiddleware"]
-    assert order["LoopbackOnlyMiddleware"] < order["ServeStaticMiddleware"]
+    assert order["AuthenticationMiddleware"] < order["AccessMiddleware"]
     assert live.INSTALLED_APPS.index("files_app") < live.INSTALLED_APPS.index("daphne")
     assert "django.middleware.gzip.GZipMiddleware" not in live.MIDDLEWARE
     assert not live.DATABASES["default"].get("ATOMIC_REQUESTS")

@@ -3,23 +3,27 @@
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, Permission, User
 from django.contrib.sessions.models import Session
 from django.db import connection, connections, transaction
 from django.test.utils import setup_databases, teardown_databases
 
-from files_app.access.policy import ACCESS
+from files_app.access.policy import access_of
+from files_app.access.snapshot import SERVER_RIGHTS, snapshots
 from files_app.history.recorder import Recorder, _impatient_options
 from files_app.history.spill import spill_path
 from files_app.hosting.assembly import listening, recording
-from files_app.models import File, ServerRun, Transfer
+from files_app.hosting.rights import following_rights
+from files_app.models import AccessRule, File, ServerRun, Transfer
+from files_app.models.rules import RIGHTS
 from fileserver.client.blocking import Client
 from fileserver.events import TransferStarted
 from fileserver.limits import Limits, Options
@@ -67,8 +71,27 @@ def database(
         _require_temporary_database(tmp_path_factory)
         spill_path().unlink(missing_ok=True)
         with transaction.atomic():
-            for model in (Transfer, ServerRun, File, LogEntry, Session, User):
+            for model in (Transfer, ServerRun, File, LogEntry, Session, AccessRule, User, Group):
                 model._default_manager.all().delete()
+        snapshots.refresh()  # the next test knows nobody
+
+
+TOKEN = "a" * 32  # against forged requests
+
+
+def logged_in(rights: Collection[str], name: str = "ann") -> dict[str, str]:
+    """Headers of somebody with an account that has these rights and no others."""
+    user = User.objects.create(username=name)
+    given = {f"can_{right}": True for right in rights if right in RIGHTS}
+    AccessRule.objects.create(folder="", whom="user", user=user, **given)
+    user.user_permissions.set(Permission.objects.filter(codename__in=set(rights) & set(SERVER_RIGHTS)))
+    snapshots.refresh()
+    session = import_module(settings.SESSION_ENGINE).SessionStore()
+    session["_auth_user_id"] = str(user.pk)
+    session["_auth_user_backend"] = settings.AUTHENTICATION_BACKENDS[0]
+    session["_auth_user_hash"] = user.get_session_auth_hash()
+    session.save()
+    return {"cookie": f"cfs_csrf={TOKEN}; cfs_session={session.session_key}"}
 
 
 class Served:
@@ -168,11 +191,12 @@ def serving(folder: Path, limits: Limits | None = None, pace: Pace | None = None
         FileServer(
             storage,
             observer=events,
-            access=ACCESS,
+            access=access_of("127.0.0.1"),
             limits=limits,
             options=Options(worker=WORKER, pace=pace, direct=settings.DIRECT_DOWNLOADS),
         ) as server,
         recording(recorder, storage, server),
+        following_rights(server),
         listening(server),
     ):
         try:

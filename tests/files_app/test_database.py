@@ -21,6 +21,7 @@ from files_app.history import writer as writer_module
 from files_app.history.recorder import Recorder
 from files_app.history.spill import spill_path
 from files_app.models import Transfer
+from files_app.models.transfers import TransferQuerySet
 from files_app.terminal.options import require_migrated
 from fileserver import events
 from tests.files_app.conftest import serving, settle
@@ -114,7 +115,7 @@ class TestPages:
         def broken(*args: Any) -> None:
             raise DataError("of what was to be written")
 
-        monkeypatch.setattr(Transfer.objects, "ended", broken)
+        monkeypatch.setattr(TransferQuerySet, "ended", broken)
         assert fetch("GET", "/history/recent/").status == 500
 
 

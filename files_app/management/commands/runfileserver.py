@@ -6,7 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from files_app.access.loopback import require_loopback
+from files_app.access.network import require_private
 from files_app.hosting.assembly import CannotListen, CannotServe, Plan, running
 from files_app.hosting.console import log
 from files_app.hosting.ending import Ending, ends_on_signal
@@ -64,7 +64,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        require_loopback(options["host"], "SERVER_HOST")
+        require_private(options["host"], "SERVER_HOST")
         require_migrated()
         require_nothing_secret(options["files"])
         prepare_for(options["max_clients"])

@@ -8,7 +8,7 @@ from daphne.management.commands.runserver import Command as DaphneCommand
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from files_app.access.loopback import require_loopback
+from files_app.access.network import require_private
 from files_app.hosting.lifeline import ends_with_supervisor, once, terminate
 from files_app.hosting.neighbours import SITE_NAME
 from files_app.terminal.options import require_free_port, require_migrated
@@ -26,7 +26,7 @@ class Command(DaphneCommand):
         parser.set_defaults(use_reloader=settings.DEBUG)
 
     def inner_run(self, *args: Any, **options: Any) -> None:
-        require_loopback(self.addr, "WEB_HOST")
+        require_private(self.addr, "WEB_HOST")
         require_migrated()
         require_free_port(self.addr, int(self.port), "WEB_PORT")
         if not options["use_asgi"]:

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from files_app.access.loopback import require_loopback
+from files_app.access.network import require_private
 from files_app.hosting.supervisor import Program, supervising
 from files_app.terminal.options import require_free_port, require_nothing_secret
 from fileserver.net.address import address_text
@@ -24,8 +24,8 @@ class Command(BaseCommand):
         parser.add_argument("--open", action="store_true", help="open the page in the browser")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        require_loopback(settings.SERVER_HOST, "SERVER_HOST")
-        require_loopback(settings.WEB_HOST, "WEB_HOST")
+        require_private(settings.SERVER_HOST, "SERVER_HOST")
+        require_private(settings.WEB_HOST, "WEB_HOST")
         require_nothing_secret(settings.FILES_DIRECTORY)
         require_free_port(settings.SERVER_HOST, settings.SERVER_PORT, "SERVER_PORT")
         require_free_port(settings.WEB_HOST, settings.WEB_PORT, "WEB_PORT")

@@ -19,7 +19,7 @@ export function wireFiles({ refresh, uploading }) {
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a[data-act=download], a[data-act=slow-motion]");
     if (!link) return;
-    link.toggleAttribute("download", uploading());
+    link.toggleAttribute("download", Boolean(uploading()));
     lead(link, !uploading()); // on the way to another port the attribute would be forgotten
   });
 }

@@ -1,38 +1,116 @@
 """What may somebody do."""
 
+from dataclasses import replace
+
 import pytest
 from django.core.exceptions import PermissionDenied
 from django.test import RequestFactory
 
-from files_app.access.policy import REFUSALS, may, require, require_put
-from fileserver.rights import GET, Principal, Right, Ticket
+from files_app.access.policy import REFUSALS, may, may_somewhere, require, require_put
+from files_app.access.principals import is_known
+from files_app.access.rules import Rule, Rules, Subject
+from files_app.access.snapshot import Person, Snapshot, snapshots
+from fileserver.rights import ADD, DELETE, GET, LIST, REPLACE, WATCH, Principal, Right, Ticket
 from fileserver.wire.replies import ErrorReply
 from tests.files_app.conftest import Served
 
+RULES = Rules(
+    [
+        Rule("", "account", "", frozenset({LIST, GET})),
+        Rule("pub", "guest", "", frozenset({LIST, GET})),
+        Rule("inbox", "guest", "", frozenset({ADD})),
+        Rule("home/ann", "user", "1", frozenset({LIST, GET, ADD, REPLACE, DELETE})),
+        Rule("team", "group", "5", frozenset({LIST, GET, ADD})),
+    ]
+)
+PEOPLE = {
+    1: Person("ann", Subject("1", frozenset({"5"})), False, frozenset()),
+    2: Person("bob", Subject("2"), False, frozenset({WATCH})),
+    9: Person("root", Subject("9"), True, frozenset()),
+}
+ELSEWHERE = "192.168.0.7"
+GUEST = Principal(address=ELSEWHERE)
+ANN = Principal("user", "ann", ELSEWHERE, key=1)
+BOB = Principal("user", "bob", ELSEWHERE, key=2)
+ROOT = Principal("user", "root", ELSEWHERE, key=9)
+CLOSED = Principal("user", "eve", ELSEWHERE, key=66)
+LOCAL = Principal("local", address="127.0.0.1")
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots, "_newest", Snapshot(0, RULES, PEOPLE))
+
 
 class TestMay:
+    @pytest.mark.parametrize("who", [LOCAL, ROOT, Principal("relay", address="127.0.0.1")], ids=str)
     @pytest.mark.parametrize("right", REFUSALS)
-    @pytest.mark.parametrize("name", ["", "a.txt"])
-    def test_whoever_is_on_this_machine_may_everything(self, right: Right, name: str) -> None:
-        for address in ("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"):
-            assert may(Principal("guest", address=address), right, name)
-        assert may(Principal("user", user="maria", address="::1"), right, name)
-        assert may(Principal("relay", address="127.0.0.1"), right, name)
+    @pytest.mark.parametrize("name", ["", "a.txt", "home/ann/a.txt"])
+    def test_some_may_do_all(self, who: Principal, right: Right, name: str) -> None:
+        assert may(who, right, name)
+        assert may_somewhere(who, right, name)
 
-    @pytest.mark.parametrize("right", REFUSALS)
     @pytest.mark.parametrize(
-        "address", ["192.168.0.7", "8.8.8.8", "fe80::1", "0.0.0.0", "::", "", "localhost"]
+        ("who", "name", "rights"),
+        [
+            (GUEST, "", ""),
+            (GUEST, "a.txt", ""),
+            (GUEST, "pub/a.txt", "list get"),
+            (GUEST, "inbox/a.txt", "add"),
+            (GUEST, "home/ann/a.txt", ""),
+            (Principal(address="127.0.0.1"), "a.txt", ""),
+            (ANN, "a.txt", "list get"),
+            (ANN, "home/ann/a.txt", "list get add replace delete"),
+            (ANN, "HOME/Ann/a.txt", "list get add replace delete"),
+            (ANN, "team/a.txt", "list get add"),
+            (BOB, "", "list get watch"),
+            (BOB, "a.txt", "list get watch"),
+            (BOB, "home/ann/a.txt", "list get watch"),
+            (CLOSED, "a.txt", ""),
+            (CLOSED, "pub/a.txt", "list get"),
+            (Principal("token", "ann", ELSEWHERE, key=1), "a.txt", ""),
+            (Principal("link", None, ELSEWHERE, key=1), "a.txt", ""),
+        ],
+        ids=str,
     )
-    def test_nobody_else_may_anything(self, right: Right, address: str) -> None:
-        assert not may(Principal("guest", address=address), right, "a.txt")
-        assert not may(Principal("user", user="maria", address=address), right, "a.txt")
+    def test_the_others_may_do_what_the_rules_say(self, who: Principal, name: str, rights: str) -> None:
+        assert " ".join(right for right in REFUSALS if may(who, right, name)) == rights
+
+    @pytest.mark.parametrize(
+        ("who", "right", "prefix", "somewhere"),
+        [
+            (GUEST, LIST, "", True),
+            (GUEST, LIST, "inbox/", False),
+            (GUEST, DELETE, "", False),
+            (ANN, DELETE, "", True),
+            (BOB, DELETE, "", False),
+        ],
+    )
+    def test_a_right_in_some_folder_is_found(
+        self, who: Principal, right: Right, prefix: str, somewhere: bool
+    ) -> None:
+        assert may_somewhere(who, right, prefix) is somewhere
 
     @pytest.mark.parametrize("right", REFUSALS)
-    def test_a_ticket_is_good_for_the_download_of_its_file_alone(self, right: Right) -> None:
-        principal = Principal("ticket", address="127.0.0.1", ticket=Ticket("a.txt"))
-        assert may(principal, right, "a.txt") is (right == GET)
-        for other in ("", "b.txt", "a.txt/b", "A.txt"):
-            assert not may(principal, right, other)
+    @pytest.mark.parametrize("who", [LOCAL, ROOT, ANN, GUEST], ids=str)
+    def test_a_ticket_is_good_for_the_download_of_its_file_alone(self, who: Principal, right: Right) -> None:
+        holder = replace(who, ticket=Ticket("pub/a.txt"))
+        assert may(holder, right, "pub/a.txt") is (right == GET)
+        for other in ("", "pub", "pub/b.txt", "pub/a.txt/b", "pub/A.txt"):
+            assert not may(holder, right, other)
+
+    def test_a_ticket_is_good_as_long_as_its_holder_may_have_the_file(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        holder = replace(ANN, ticket=Ticket("home/ann/a.txt"))
+        assert may(holder, GET, "home/ann/a.txt")
+        monkeypatch.setattr(snapshots, "_newest", Snapshot(1, Rules([]), PEOPLE))
+        assert not may(holder, GET, "home/ann/a.txt")
+
+
+def test_who_has_no_account_any_more_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert all(map(is_known, (GUEST, LOCAL, ANN)))
+    assert not is_known(CLOSED)
 
 
 def test_a_refusal_is_a_sentence() -> None:
@@ -59,7 +137,12 @@ class TestOverTheWire:
     def test_a_guest_cannot_speak_for_others(self, served: Served) -> None:
         served.put("a.txt", b"x")
         with served.client() as client:
-            for field, value in (("client", "somebody"), ("user", "maria"), ("via", "web")):
+            for field, value in (
+                ("client", "somebody"),
+                ("user", "maria"),
+                ("via", "web"),
+                ("principal", "local"),
+            ):
                 with pytest.raises(ErrorReply) as refusal:
                     client.request("GET", name="a.txt", **{field: value})
                 assert refusal.value.code == "denied"

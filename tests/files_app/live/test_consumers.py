@@ -7,15 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from channels.layers import get_channel_layer
 from channels.testing import WebsocketCommunicator
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 
 from cfsite.asgi import application
+from files_app.access import snapshot as snapshot_module
+from files_app.access.principals import relay_token
+from files_app.access.snapshot import snapshots
+from files_app.live import consumers as consumers_module
 from files_app.live import feed as feed_module
 from files_app.live.consumers import BEHIND, LiveConsumer
 from files_app.live.feed import feed
-from files_app.models import Transfer
-from tests.files_app.conftest import Served, begin
+from files_app.models import AccessRule, Transfer
+from tests.files_app.conftest import Served, begin, logged_in
 from tests.files_app.site import run
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -112,15 +119,6 @@ class TestWho:
 
         run(visit())
 
-    @pytest.mark.parametrize("address", ["192.168.0.7", "8.8.8.8", "fe80::1"])
-    def test_nobody_but_this_machine_may(self, address: str) -> None:
-        async def visit() -> None:
-            page = Page(client=(address, 5000))
-            assert not await page.connect()
-            await page.leave()
-
-        run(visit())
-
     def test_over_tls_the_own_origin_is_https(self, served: Served) -> None:
         async def visit() -> None:
             page = Page({"host": "localhost:8000", "origin": "https://localhost:8000"}, scheme="wss")
@@ -139,6 +137,103 @@ class TestWho:
             await page.leave()
             page = Page({**origin, "x-forwarded-proto": "http"})
             assert not await page.connect()
+            await page.leave()
+
+        run(visit())
+
+
+ELSEWHERE = ("192.0.2.7", 5000)
+
+
+def speaking_for(user: User | None) -> dict[str, Any]:
+    """The fields with which the site asks for somebody from elsewhere."""
+    principal = f"user:{user.pk}" if user else "guest"
+    return {"client": "192.0.2.7:1", "user": user and user.username, "principal": principal, "via": "web"}
+
+
+class TestViewer:
+    """What a page is told depends on who looks at it."""
+
+    async def visit(self, served: Served, owner: User | None, headers: dict[str, str], client: Any) -> Any:
+        """The names of what a page sees move, in its first message and in one about an ending."""
+        with served.peer(receive_buffer=4096) as peer:
+            await asyncio.to_thread(peer.ask, "AUTH", token=relay_token())
+            moving = await asyncio.to_thread(lambda: peer.ask("GET", name="big.bin", **speaking_for(owner)))
+            page = Page(OWN | headers, client=client)
+            assert await page.connect()
+            first = await page.news()
+            peer.close()
+            await asyncio.to_thread(served.events.ending, moving["id"])
+            last = await page.news_with(lambda news: news["status"]["transfers"] == 0)
+            await page.leave()
+        return [[row["name"] for row in news[key]] for news, key in ((first, "transfers"), (last, "ended"))]
+
+    @pytest.mark.parametrize(
+        ("rights", "is_own", "sees"),
+        [
+            (None, False, False),
+            (None, True, True),
+            ({"list", "get"}, False, False),
+            ({"get"}, True, True),
+            ({"get", "watch"}, False, True),
+        ],
+    )
+    def test_others_are_seen_by_those_alone_who_may_watch(
+        self, served: Served, rights: set[str] | None, is_own: bool, sees: bool
+    ) -> None:
+        served.put("big.bin", bytes(12 << 20))
+        logged_in({"get"}, "other")
+        other = User.objects.get()
+        headers = {} if rights is None else logged_in(rights)
+        if rights is None:
+            AccessRule.objects.create(folder="", whom="guest", can_get=True)
+            snapshots.refresh()
+            owner = None if is_own else other
+        else:
+            owner = User.objects.get(username="ann") if is_own else other
+        names = run(self.visit(served, owner, headers, ELSEWHERE))
+        assert names == ([["big.bin"], ["big.bin"]] if sees else [[], []])
+
+    def test_who_loses_the_right_to_watch_sees_others_no_more(
+        self, served: Served, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(snapshot_module, "MAX_AGE", 0.01)
+        served.put("big.bin", bytes(12 << 20))
+        headers = logged_in({"watch"})
+        ann = User.objects.get()
+
+        async def visit() -> None:
+            with served.peer(receive_buffer=4096) as peer:
+                await asyncio.to_thread(peer.ask, "GET", name="big.bin")
+                page = Page(OWN | headers, client=ELSEWHERE)
+                assert await page.connect()
+                assert len((await page.news())["transfers"]) == 1
+                await sync_to_async(ann.user_permissions.clear)()
+                news = await page.news_with(lambda news: news["full"])
+                assert news["transfers"] == []
+                assert news["status"]["transfers"] == 1
+                await page.leave()
+
+        run(visit())
+
+    @pytest.mark.parametrize("how", ["logged out", "closed"])
+    def test_who_is_not_logged_in_any_more_is_disconnected(
+        self, served: Served, monkeypatch: pytest.MonkeyPatch, how: str
+    ) -> None:
+        monkeypatch.setattr(consumers_module, "SESSION_LOOK", 0.01)
+        headers = logged_in({"watch"})
+
+        async def visit() -> None:
+            page = Page(OWN | headers, client=ELSEWHERE)
+            assert await page.connect()
+            await page.news()
+            if how == "closed":
+                await User.objects.aupdate(is_active=False)
+            else:
+                await Session.objects.all().adelete()
+            while (said := await page.socket.receive_output(SECONDS))["type"] != "websocket.close":
+                pass
+            assert (said["code"], said["reason"]) == (4401, "You are not logged in any more.")
             await page.leave()
 
         run(visit())

@@ -11,7 +11,7 @@ import pytest
 from channels.layers import get_channel_layer
 
 from files_app.live import feed as feed_module
-from files_app.live.feed import Feed
+from files_app.live.feed import Feed, encode
 from files_app.views.relay import connect
 from fileserver.client.aio import AsyncClient
 from tests.files_app.conftest import Served, begin
@@ -64,7 +64,7 @@ class Viewer:
         return news
 
     def state(self) -> dict[str, Any]:
-        return dict(json.loads(self._feed.snapshot()[1]))
+        return dict(json.loads(encode(self._feed.snapshot()[1])))
 
 
 def live_feeds() -> list[asyncio.Task[Any]]:
@@ -87,7 +87,7 @@ def test_a_transfer_is_news_from_its_beginning_to_its_end(served: Served) -> Non
 
     async def view() -> None:
         async with viewing(Feed()) as viewer, await connect() as client:
-            download = await client.get("big.bin", client="127.0.0.1:7", via="web")
+            download = await client.get("big.bin", client="127.0.0.1:7", via="web", principal="local")
             begun = await viewer.news_with(lambda news: news["transfers"])
             row = begun["transfers"][0]
             assert (row["id"], row["name"], row["client"], row["via"]) == (

@@ -10,11 +10,12 @@ import pytest
 from django.utils.http import content_disposition_header
 
 from files_app.access import tickets
-from files_app.models import Transfer
+from files_app.access.snapshot import snapshots
+from files_app.models import AccessRule, Transfer
 from fileserver.events import ClientConnected, TransferStarted
 from fileserver.names import is_safe
 from fileserver.pacing import SLOW_MOTION
-from fileserver.rights import Ticket
+from fileserver.rights import Principal, Ticket
 from fileserver.wire.http import content_disposition
 from tests.files_app.conftest import Served, serving
 from tests.files_app.site import Answer, fetch
@@ -39,7 +40,8 @@ def ticket_of(url: str, host: str = "127.0.0.1") -> tuple[str, Ticket | None]:
     """The name in a direct URL, and what its ticket is good for."""
     _, word, text, name = urlsplit(url).path.split("/", 3)
     assert word == "get"
-    return unquote(name), tickets.read(text, host)
+    holder = tickets.read(text, host)
+    return unquote(name), holder.ticket if holder else None
 
 
 def direct(served: Served, url: str) -> tuple[bytes, bytes]:
@@ -149,6 +151,8 @@ class TestRules:
 
     def test_the_host_is_the_one_that_the_browser_sees(self, served: Served, settings: Any) -> None:
         settings.ALLOWED_HOSTS = ["*"]
+        AccessRule.objects.create(folder="", whom="guest", can_list=True, can_get=True)
+        snapshots.refresh()
         for host, seen in [
             ("localhost:8000", "localhost"),
             ("127.0.0.1", "127.0.0.1"),
@@ -183,7 +187,7 @@ class TestRules:
 
 
 def test_turned_off_the_port_has_no_downloads(folder: Any, settings: Any) -> None:
-    url = "/get/" + tickets.make("", "127.0.0.1") + "/"
+    url = "/get/" + tickets.make("", Principal("local", address="127.0.0.1")) + "/"
     for on in (True, False):
         settings.DIRECT_DOWNLOADS = on
         with serving(folder) as served:
@@ -216,7 +220,7 @@ class TestProbe:
 
 def test_a_ticket_is_no_token_and_its_url_no_request_of_the_protocol(served: Served) -> None:
     served.put("a.txt", b"x")
-    ticket = tickets.make("a.txt", "127.0.0.1")
+    ticket = tickets.make("a.txt", Principal("local", address="127.0.0.1"))
     with served.peer() as peer:
         assert peer.refusal(f"AUTH {ticket}\n".encode())["code"] == "denied"
         assert peer.refusal(f"GET /get/{ticket}/a.txt\n".encode())["code"] == "bad-name"

@@ -48,7 +48,7 @@ def test_the_connection_may_speak_for_others(served: Served) -> None:
 
     async def ask() -> None:
         async with await connect() as client:
-            download = await client.get("a.txt", client="[::1]:5", user="maria", via="web")
+            download = await client.get("a.txt", client="[::1]:5", user="maria", principal="local", via="web")
             async for _ in download:
                 pass
             await client.request("RECEIPT", id=download.id)
@@ -79,7 +79,9 @@ def test_a_browser_is_named_by_its_address(address: str, port: int | None, clien
     request = RequestFactory().get("/", REMOTE_ADDR=address)
     if port is not None:
         request.META["REMOTE_PORT"] = port
-    assert on_behalf_of(request) == {"client": client, "via": "web"}
+    request.META["HTTP_HOST"] = "localhost"
+    expected = {"client": client, "user": None, "principal": "local", "via": "web"}
+    assert on_behalf_of(request) == expected
 
 
 @pytest.mark.parametrize("status", [*TITLES, 502])
