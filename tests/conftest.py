@@ -66,6 +66,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _hangup_is_put_back() -> Iterator[None]:
+    """A server that a closed terminal has ended ignores the signal from then on; tests share a process."""
+    number = getattr(signal, "SIGHUP", None)
+    before = number and signal.getsignal(number)
+    yield
+    if number:
+        signal.signal(number, before)
+
+
+@pytest.fixture(autouse=True)
 def _leaves_nothing_behind() -> Iterator[None]:
     threads, descriptors = set(threading.enumerate()), _descriptors()
     yield

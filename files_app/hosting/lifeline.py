@@ -45,11 +45,19 @@ def on_hangup(end: Callable[[], None], even_if_ignored: bool = False) -> Iterato
     if HANGUP is None or (signal.getsignal(HANGUP) is signal.SIG_IGN and not even_if_ignored):
         yield
         return
-    before = signal.signal(HANGUP, lambda *args: end())
+    has_ended = False
+
+    def hang_up(*args: object) -> None:
+        nonlocal has_ended
+        has_ended = True
+        end()
+
+    before = signal.signal(HANGUP, hang_up)
     try:
         yield
     finally:
-        signal.signal(HANGUP, before)
+        # The second one, of the system or the shell, may come only now: it must not kill what has ended well.
+        signal.signal(HANGUP, signal.SIG_IGN if has_ended else before)
 
 
 def watch(fd: int, end: Callable[[], None]) -> threading.Thread:

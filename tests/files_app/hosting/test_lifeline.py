@@ -39,11 +39,20 @@ def test_the_end_of_the_pipe_is_the_end_and_what_comes_before_is_not(pipe: tuple
 
 
 @needs_hangup
-def test_a_closed_terminal_ends_it_and_afterwards_all_is_as_before(ends: list[str]) -> None:
-    before = signal.getsignal(signal.SIGHUP)
+def test_a_closed_terminal_ends_it_and_another_signal_afterwards_does_not_matter(ends: list[str]) -> None:
     with on_hangup(lambda: ends.append("end")):
         signal.raise_signal(signal.SIGHUP)
     assert ends == ["end"]
+    signal.raise_signal(signal.SIGHUP)  # of the shell, after that of the system
+    assert ends == ["end"]
+
+
+@needs_hangup
+def test_where_no_terminal_was_closed_all_is_as_before_afterwards(ends: list[str]) -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    with on_hangup(lambda: ends.append("end")):
+        pass
+    assert ends == []
     assert signal.getsignal(signal.SIGHUP) == before
 
 
