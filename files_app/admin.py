@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from files_app.models import AccessRule, File, Transfer
+from files_app.models import AccessRule, AuditEvent, File, Transfer
 from files_app.models.rules import RIGHTS
 from files_app.sizes import size_text
 from files_app.views.streaming import Streaming
@@ -67,6 +67,14 @@ class AccessRuleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description="folder", ordering="key")
     def nice_folder(self, rule: AccessRule) -> str:
         return f"/{rule.folder}"
+
+
+@admin.register(AuditEvent)
+class AuditEventAdmin(ReadOnlyAdmin):
+    list_display = ("at", "action", "about", "by", "address")
+    list_filter = ("action", "at")
+    search_fields = ("about", "by", "address")
+    date_hierarchy = "at"
 
 
 @admin.register(Transfer)

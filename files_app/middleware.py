@@ -4,6 +4,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
+from files_app.access.audit import asking
 from files_app.access.principals import visitor
 from files_app.access.sessions import refresh_rights
 from files_app.async_middleware import AsyncMiddleware
@@ -49,6 +50,7 @@ class AccessMiddleware(AsyncMiddleware):
                 raise
             if not is_local:
                 return out_of_service(request, error)
+        asking.set(request.principal)  # type: ignore[attr-defined]
         return await super().__call__(request)
 
 

@@ -1,5 +1,7 @@
 """Log in, log out, change the password: Django's own views, in our look."""
 
+from typing import Any
+
 from django.contrib.auth import logout
 from django.contrib.auth.views import LoginView, LogoutView, PasswordChangeView
 from django.contrib.sessions.models import Session
@@ -9,6 +11,7 @@ from django.urls import reverse_lazy
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
+from files_app.access.audit import Action, record
 from files_app.access.policy import NotAllowed
 
 
@@ -27,6 +30,11 @@ class Account(PasswordChangeView):
     template_name = "account.html"
     success_url = reverse_lazy("index")
 
+    def form_valid(self, form: Any) -> HttpResponse:
+        response = super().form_valid(form)
+        record(Action.PASSWORD, form.user.get_username())
+        return response
+
 
 @require_POST
 def end_sessions(request: HttpRequest) -> HttpResponse:
@@ -38,5 +46,6 @@ def end_sessions(request: HttpRequest) -> HttpResponse:
     for session in Session.objects.filter(expire_date__gt=timezone.now()).iterator():
         if session.get_decoded().get("_auth_user_id") == user:
             session.delete()
+    record(Action.SESSIONS_ENDED, request.user.get_username())
     logout(request)
     return redirect("index")

@@ -22,7 +22,7 @@ from files_app.history.recorder import Recorder, _impatient_options
 from files_app.history.spill import spill_path
 from files_app.hosting.assembly import listening, recording
 from files_app.hosting.rights import following_rights
-from files_app.models import AccessRule, File, ServerRun, Transfer
+from files_app.models import AccessRule, AuditEvent, File, ServerRun, Transfer
 from files_app.models.rules import RIGHTS
 from fileserver.client.blocking import Client
 from fileserver.events import TransferStarted
@@ -71,7 +71,7 @@ def database(
         _require_temporary_database(tmp_path_factory)
         spill_path().unlink(missing_ok=True)
         with transaction.atomic():
-            for model in (Transfer, ServerRun, File, LogEntry, Session, AccessRule, User, Group):
+            for model in (Transfer, ServerRun, File, LogEntry, Session, AccessRule, User, Group, AuditEvent):
                 model._default_manager.all().delete()
         snapshots.refresh()  # the next test knows nobody
 
