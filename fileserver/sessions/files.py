@@ -37,9 +37,14 @@ class FileVerbs:
     def stat(self, request: Stat) -> None:
         if request.upload is not None:
             self._peer.reply(**self._upload_fields(request.upload))
-        else:
-            entry = self._context.storage.stat(request.name or "")
-            self._peer.reply(**_file_fields(entry), sha256=self._context.storage.sha256_of(entry))
+            return
+        storage, name = self._context.storage, request.name or ""
+        if request.is_about_folder:
+            self._peer.reply(name=name, identity=storage.identity(name))
+            return
+        entry = storage.stat(name)
+        which = {"identity": storage.identity(entry.name)} if request.identity else {}
+        self._peer.reply(**_file_fields(entry), sha256=storage.sha256_of(entry), **which)
 
     def _upload_fields(self, upload: str) -> dict[str, Any]:
         status = self._context.uploads.state(upload)

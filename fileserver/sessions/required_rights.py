@@ -22,7 +22,7 @@ def _nothing(request: Any, peer: Peer) -> Asked:
 def _stat(request: Stat, peer: Peer) -> Asked:
     if request.upload is not None:
         return ((rights.ADD, peer.context.uploads.state(request.upload).name),)
-    return ((rights.GET, request.name or ""),)
+    return ((rights.LIST if request.is_about_folder else rights.GET, request.name or ""),)
 
 
 def _get(request: Get, peer: Peer) -> Asked:

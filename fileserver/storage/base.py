@@ -183,6 +183,13 @@ class Store(Protocol):
 
     def stat(self, name: str) -> Entry: ...
 
+    def identity(self, name: str) -> str:
+        """Of a file; of a folder if ``name`` ends in a slash or is empty. No other has the same, or ever had.
+
+        Raises ``not-found`` for a folder that is not there.
+        """
+        ...
+
     def entries(
         self, prefix: str = "", after: str = "", unread: Callable[[str], None] = ...
     ) -> Generator[Entry]:

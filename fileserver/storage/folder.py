@@ -9,6 +9,7 @@ from pathlib import Path
 from fileserver.names import shown
 from fileserver.storage.base import Content, Entry
 from fileserver.storage.content import OpenFile, entry_of
+from fileserver.storage.identity import identity_of
 from fileserver.storage.listing import Listing, Wanted
 from fileserver.storage.paths import Paths
 from fileserver.storage.place import HAS_DIR_FD, READ_FILE, require_regular, require_state
@@ -89,6 +90,24 @@ class Storage:
     def _stat(self, name: str) -> Entry:
         with self.paths.at(name) as place:
             return entry_of(name, require_regular(place, name))
+
+    def identity(self, name: str) -> str:
+        """Of a file; of a folder if ``name`` ends in a slash or is empty. No other has the same, or ever had.
+
+        Raises ``not-found`` for a folder that is not there.
+        """
+        is_folder = not name or name.endswith("/")
+        look = self._identity_of_folder if is_folder else self._identity
+        return self.paths.in_either_form(name.removesuffix("/") or name, look)
+
+    def _identity(self, name: str) -> str:
+        with self.paths.at(name) as place:
+            require_regular(place, name)
+            return identity_of(place)
+
+    def _identity_of_folder(self, name: str) -> str:
+        with self.paths.at_folder(name) as place:
+            return identity_of(place)
 
     def entries(
         self, prefix: str = "", after: str = "", unread: Callable[[str], None] = lambda key: None

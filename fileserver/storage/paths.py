@@ -45,15 +45,24 @@ class Paths:
     @contextlib.contextmanager
     def at(self, name: str, make: bool = False) -> Iterator[Place]:
         """The place of a safe name; ``OSError`` inside becomes the ``ErrorReply`` that it means."""
-        try:
-            check_safe(name)
-        except BadName as error:
-            raise ErrorReply("bad-name", str(error)) from None
+        _require_safe(name)
         *folders, last = name.split("/")
+        with self._meaning(name), self.folder(folders, make) as folder:
+            yield Place(folder.dir_fd, folder.child(last))
+
+    @contextlib.contextmanager
+    def at_folder(self, name: str) -> Iterator[Place]:
+        """The same for a folder that is there; the empty name is the served folder's."""
+        if name:
+            _require_safe(name)
+        with self._meaning(name), self.folder(name.split("/") if name else []) as folder:
+            yield folder
+
+    @contextlib.contextmanager
+    def _meaning(self, name: str) -> Iterator[None]:
         generation = self.root.generation
         try:
-            with self.folder(folders, make) as folder:
-                yield Place(folder.dir_fd, folder.child(last))
+            yield
         except FileExistsError:
             raise
         except OSError as error:
@@ -112,6 +121,13 @@ class Paths:
                 part = next((form for form in forms_of(part) if _is_there(folder, form)), part)
             real.append(part)
         return "/".join(real)
+
+
+def _require_safe(name: str) -> None:
+    try:
+        check_safe(name)
+    except BadName as error:
+        raise ErrorReply("bad-name", str(error)) from None
 
 
 def _is_there(folder: Place, name: str) -> bool:

@@ -11,6 +11,9 @@ from fileserver.storage.place import Place
 
 _NOREPLACE = 1
 _AT_FDCWD = -100
+_EMPTY_PATH = 0x1000
+_NOFOLLOW = 0x100
+_BTIME = 0x800  # STATX_BTIME
 _WRITE = 2  # SYNC_FILE_RANGE_WRITE: begin, and do not wait for the end
 _looking_and_renaming = threading.Lock()
 
@@ -25,8 +28,23 @@ def _function(name: str, *argument_types: Any) -> Any:
     return function
 
 
+class _StatX(ctypes.Structure):
+    """struct statx of linux/stat.h, as far as it matters here; its size is 256 bytes."""
+
+    _fields_ = [
+        ("mask", ctypes.c_uint32),
+        ("before", ctypes.c_uint8 * 76),
+        ("born_seconds", ctypes.c_int64),
+        ("born_nanoseconds", ctypes.c_uint32),
+        ("behind", ctypes.c_uint8 * 164),
+    ]
+
+
 _renameat2 = _function(
     "renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint
+)
+_statx = _function(
+    "statx", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.POINTER(_StatX)
 )
 _sync_file_range = _function("sync_file_range", ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 
@@ -70,6 +88,19 @@ def _look_and_rename(source: Place, target: Place) -> None:
             os.rename(source.path, target.path, src_dir_fd=source.dir_fd, dst_dir_fd=target.dir_fd)
         else:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target.path)
+
+
+def birth_ns(place: Place) -> int | None:
+    """When what is there was made, in nanoseconds of Unix time, by statx(2); ``None`` if nobody knows."""
+    if _statx is None:
+        return None
+    found = _StatX()
+    path = os.fsencode(place.path)
+    if _statx(_fd_or_cwd(place), path, _NOFOLLOW | _EMPTY_PATH, _BTIME, ctypes.byref(found)):
+        return None
+    if not found.mask & _BTIME:
+        return None
+    return int(found.born_seconds) * 1_000_000_000 + int(found.born_nanoseconds)
 
 
 def begin_write_out(fd: int, offset: int, count: int) -> None:

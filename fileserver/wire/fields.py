@@ -42,6 +42,12 @@ def json_count(field: str, value: Any, most: int = MAX_NUMBER) -> int:
     return count(field, value, most)
 
 
+def flag(field: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ErrorReply("bad-request", f"The field '{field}' must be true or false.")
+    return value
+
+
 def list_limit(field: str, value: Any) -> int:
     count = json_count(field, value, MAX_LIST)
     if not count:  # a client that pages would ask for the same for ever

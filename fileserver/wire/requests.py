@@ -23,10 +23,15 @@ class List(NamedTuple):
 
 
 class Stat(NamedTuple):
-    """One of the two: a file by its name, or an upload by its id."""
+    """One of the two: a file or a folder (with a slash at the end) by its name, or an upload by its id."""
 
     name: str | None
     upload: str | None
+    identity: bool
+
+    @property
+    def is_about_folder(self) -> bool:
+        return self.name is not None and (not self.name or self.name.endswith("/"))
 
 
 class Get(NamedTuple):

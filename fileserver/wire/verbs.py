@@ -12,6 +12,7 @@ from fileserver.wire.fields import (
     Field,
     choice,
     count,
+    flag,
     json_count,
     list_limit,
     metadata,
@@ -95,10 +96,11 @@ VERBS: Mapping[str, Verb] = {
         request=requests.List,
     ),
     "STAT": Verb(
-        'STAT name or STAT {"upload"}: size, time, etag and hash of a file; how far an upload is',
+        'STAT name or STAT {"upload"} or {"name", "identity"}: size, time, etag and hash of a file; how far '
+        "an upload is",
         "read",
         "name",
-        {"name": Field(text), "upload": Field(text)},
+        {"name": Field(text), "upload": Field(text), "identity": Field(flag, False)},
         one_of=("name", "upload"),
         request=requests.Stat,
     ),

@@ -349,6 +349,23 @@ def test_stat_gives_the_state_of_a_file(peer: Peer, folder: Path) -> None:
     assert peer.ask("GET", name="a", etag=etag)["etag"] == etag
 
 
+def test_stat_tells_a_file_and_a_folder_from_whatever_takes_their_place(peer: Peer, folder: Path) -> None:
+    (folder / "week 1").mkdir()
+    (folder / "week 1" / "a").write_bytes(b"12345")
+    found = peer.ask("STAT", name="week 1/")
+    assert found == {"name": "week 1/", "identity": found["identity"]}
+    file = peer.ask("STAT", name="week 1/a", identity=True)
+    assert file["size"] == 5
+    (folder / "week 1").rename(folder / "away")
+    (folder / "week 1").mkdir()
+    (folder / "week 1" / "a").write_bytes(b"12345")
+    assert peer.ask("STAT", name="week 1/")["identity"] != found["identity"]
+    assert peer.ask("STAT", name="week 1/a", identity=True)["identity"] != file["identity"]
+    assert peer.ask("STAT", name="away/")["identity"] == found["identity"]
+    assert peer.ask("STAT", name="")["name"] == ""
+    assert peer.refusal(b"STAT gone/\n")["code"] == "not-found"
+
+
 def test_an_offset_at_the_end_gives_no_bytes_and_an_end(peer: Peer, folder: Path) -> None:
     (folder / "a").write_bytes(b"12345")
     header = peer.ask("GET", name="a", offset=5)

@@ -74,6 +74,14 @@ class MemoryStore:
         with self.changing:
             return self._files[self.real_name(name)][0]
 
+    def identity(self, name: str) -> str:
+        with self.changing:
+            if name and not name.endswith("/"):
+                return str(id(self._files[self.real_name(name)][0]))
+            if name and not any(real.startswith(name) for real in self._files):
+                raise ErrorReply("not-found", f"There is no file {shown(name)}.")
+            return f"folder {name}"
+
     def entries(
         self, prefix: str = "", after: str = "", unread: Callable[[str], None] = lambda key: None
     ) -> Generator[Entry]:

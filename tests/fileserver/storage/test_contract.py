@@ -118,6 +118,17 @@ def test_a_file_is_opened_and_looked_at_with_the_same_facts(store: Store, upload
     store.require()
 
 
+def test_what_takes_the_place_of_a_file_has_another_identity(store: Store, uploads: Uploads) -> None:
+    put(uploads, "week/a", b"old")
+    file, folder = store.identity("week/a"), store.identity("week/")
+    assert store.identity("week/a") == file
+    put(uploads, "week/a", b"new", "replace")
+    assert store.identity("week/a") != file
+    assert store.identity("week/") == folder
+    assert code_of(lambda: store.identity("gone")) == "not-found"
+    assert code_of(lambda: store.identity("gone/")) == "not-found"
+
+
 def test_a_hash_is_known_of_what_was_uploaded_and_of_that_state_only(store: Store, uploads: Uploads) -> None:
     put(uploads, "a", b"old")
     entry = store.stat("a")

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import threading
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -584,3 +585,67 @@ def test_a_folder_that_cannot_be_served_is_named_with_the_setting(tmp_path: Path
     for name in ("missing", "file"):
         with pytest.raises(FolderError, match="FILES_DIRECTORY"):
             Storage(tmp_path / name)
+
+
+# --- identities
+
+
+def test_an_identity_outlives_a_change_and_a_new_name_and_not_what_takes_the_place(tmp_path: Path) -> None:
+    (tmp_path / "week").mkdir()
+    (tmp_path / "week" / "a.txt").write_bytes(b"hello")
+    with Storage(tmp_path) as storage:
+        folder, file = storage.identity("week/"), storage.identity("week/a.txt")
+        assert folder != file
+        (tmp_path / "week" / "a.txt").write_bytes(b"other")
+        (tmp_path / "week" / "b.txt").write_bytes(b"new")
+        assert (storage.identity("week/"), storage.identity("week/a.txt")) == (folder, file)
+        (tmp_path / "week").rename(tmp_path / "month")
+        assert (storage.identity("month/"), storage.identity("month/a.txt")) == (folder, file)
+        for path in (tmp_path / "month" / "a.txt", tmp_path / "month" / "b.txt"):
+            path.unlink()
+        (tmp_path / "month").rmdir()
+        (tmp_path / "week").mkdir()  # which gets the same inode on many disks
+        (tmp_path / "week" / "a.txt").write_bytes(b"hello")
+        assert storage.identity("week/") != folder
+        assert storage.identity("week/a.txt") != file
+
+
+def test_the_served_folder_has_an_identity_too(tmp_path: Path) -> None:
+    with Storage(tmp_path) as storage:
+        assert storage.identity("") == storage.identity("")
+
+
+def test_a_folder_is_found_in_either_form_of_unicode(tmp_path: Path) -> None:
+    decomposed = unicodedata.normalize("NFD", "Übung")
+    (tmp_path / decomposed).mkdir()
+    with Storage(tmp_path) as storage:
+        assert storage.identity("Übung/") == storage.identity(f"{decomposed}/")
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("nothing/", "not-found"),
+        ("a.txt/", "not-found"),
+        ("week", "not-a-file"),
+        ("../", "bad-name"),
+        ("/", "bad-name"),
+        ("link/", "not-found"),
+        ("week/.hidden/", "bad-name"),
+    ],
+)
+def test_what_is_no_file_or_folder_has_no_identity(tmp_path: Path, name: str, code: str) -> None:
+    (tmp_path / "week").mkdir()
+    (tmp_path / "a.txt").write_bytes(b"hello")
+    (tmp_path / "link").symlink_to(tmp_path / "week")
+    with Storage(tmp_path) as storage, pytest.raises(ErrorReply) as refused:
+        storage.identity(name)
+    assert refused.value.code == code
+
+
+def test_where_the_system_tells_no_time_of_birth_the_inode_alone_is_the_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fileserver.storage.identity.birth_ns", lambda place: None)
+    with Storage(tmp_path) as storage:
+        assert storage.identity("") == f"{tmp_path.stat().st_ino:x}"

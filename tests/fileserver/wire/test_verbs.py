@@ -29,7 +29,7 @@ PUT = {
     "metadata": None,
     **RELAY,
 }
-STAT = {"upload": None}
+STAT = {"upload": None, "identity": False}
 DELETE = {"upload": None, "etag": None, **RELAY}
 HASH = "0123456789abcdef" * 4
 
@@ -55,6 +55,8 @@ READ = [
     (b'STAT {"name": "\\u00e9"}', "STAT", {"name": "é", **STAT}),
     (b'STAT {"name": "a{[{[b"} ', "STAT", {"name": "a{[{[b", **STAT}),
     (b'STAT {"name": "\\"[{{{"}', "STAT", {"name": '"[{{{', **STAT}),
+    (b"STAT week 1/", "STAT", {"name": "week 1/", **STAT}),
+    (b'STAT {"name": "a", "identity": true}', "STAT", {"name": "a", **STAT, "identity": True}),
     (b"GET a b.txt", "GET", {"name": "a b.txt", **GET}),
     (b'GET {"name": "a", "offset": 10}', "GET", {"name": "a", **GET, "offset": 10}),
     (b'GET {"name":"a","length":0}', "GET", {"name": "a", **GET, "length": 0}),
@@ -93,8 +95,8 @@ READ = [
         {"name": "a", "size": 9, **PUT, "upload": "3f9c", "offset": 4, "length": 5},
     ),
     (b'PUT {"name": "a", "size": 9, "length": 0}', "PUT", {"name": "a", "size": 9, **PUT, "length": 0}),
-    (b'STAT {"upload": "3f9c"}', "STAT", {"name": None, "upload": "3f9c"}),
-    (b'STAT {"upload": "3f9c", "name": null}', "STAT", {"name": None, "upload": "3f9c"}),
+    (b'STAT {"upload": "3f9c"}', "STAT", {"name": None, **STAT, "upload": "3f9c"}),
+    (b'STAT {"upload": "3f9c", "name": null}', "STAT", {"name": None, **STAT, "upload": "3f9c"}),
     (b"DELETE a", "DELETE", {"name": "a", **DELETE}),
     (b'DELETE {"upload": "3f9c"}', "DELETE", {"name": None, **DELETE, "upload": "3f9c"}),
     (b"CANCEL 12", "CANCEL", {"id": 12, **RELAY}),
@@ -177,6 +179,7 @@ REFUSED = [
     (b"STAT", "bad-request"),
     (b"STAT {}", "bad-request"),
     (b'STAT {"upload": 5}', "bad-request"),
+    (b'STAT {"name": "a", "identity": 1}', "bad-request"),
     (b'STAT {"name": "a", "upload": "x"}', "bad-request"),
     (b"PUT a", "bad-request"),
     (b'PUT {"name": "a"}', "bad-request"),
