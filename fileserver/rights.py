@@ -62,8 +62,11 @@ class Principal:
         return self.kind == "relay"
 
     def is_same_as(self, other: "Principal") -> bool:
-        """Whether both are one person, as far as can be told: by the account, else by the address."""
-        if self.user or other.user:
+        """Whether both are one person, as far as can be told: by the account, else by the address.
+
+        The name of somebody who comes by a link is whatever they have typed.
+        """
+        if "link" not in (self.kind, other.kind) and (self.user or other.user):
             return self.user == other.user
         return (self.kind, self.key, self.address) == (other.kind, other.key, other.address)
 

@@ -28,6 +28,7 @@ from fileserver.rights import (
     Right,
     is_ticket_for,
 )
+from fileserver.wire.replies import ErrorReply
 
 REFUSALS: dict[Right, str] = {
     LIST: "You may not see which files there are.",
@@ -46,6 +47,8 @@ def may(principal: Principal, right: Right, name: str) -> bool:
     """The policy. ``name``: of a file, composed (NFC); empty for the server, or all names."""
     if principal.ticket is not None and not is_ticket_for(principal.ticket, right, name):
         return False
+    if principal.kind == "link":
+        return _may_by_link(principal.key, right, name)
     if may_all(principal):
         return True
     subject, person = _who(principal)
@@ -54,8 +57,19 @@ def may(principal: Principal, right: Right, name: str) -> bool:
     return right in snapshots.newest.rules.verdict(subject, name).rights
 
 
+def _may_by_link(key: int, right: Right, name: str) -> bool:
+    """What a link is for, as long as its maker may do it and may share it."""
+    link = snapshots.newest.links.get(key)
+    if link is None or not link.gives(right, name):
+        return False
+    maker = Principal("user", key=link.maker)
+    return is_known(maker) and may(maker, SHARE, name) and may(maker, right, name)
+
+
 def may_somewhere(principal: Principal, right: Right, prefix: str) -> bool:
     """Whether somebody has a right in any folder that may hold names that begin so."""
+    if principal.kind == "link":  # the site lists what it leads to, name by name
+        return may(principal, right, prefix)
     return may_all(principal) or snapshots.newest.rules.may_somewhere(_who(principal)[0], right, prefix)
 
 
@@ -95,9 +109,23 @@ def _who(principal: Principal) -> tuple[Subject, Person | None]:
     return (person.subject, person) if person else NOBODY
 
 
-def access_of(host: str) -> Access:
-    """The seam of a file server that listens on ``host``."""
-    return Access(partial(authenticate, is_private=is_this_machine(host)), may, may_somewhere, is_known)
+def access_of(host: str, identity: Callable[[str], str]) -> Access:
+    """The seam of a file server that listens on ``host``. ``identity``: see ``Storage``."""
+    authenticate_here = partial(authenticate, is_private=is_this_machine(host))
+    return Access(authenticate_here, partial(_may_here, identity), may_somewhere, is_known)
+
+
+def _may_here(identity: Callable[[str], str], principal: Principal, right: Right, name: str) -> bool:
+    """``may``, where it can be seen whether a link still leads to what it was made for."""
+    if not may(principal, right, name):
+        return False
+    if principal.kind != "link":
+        return True
+    link = snapshots.newest.links.get(principal.key)
+    try:
+        return link is not None and identity(link.target) == link.identity
+    except ErrorReply:
+        return False
 
 
 def is_allowed(request_or_scope: HttpRequest | dict[str, Any], right: Right, name: str = "") -> bool:

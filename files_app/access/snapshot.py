@@ -8,15 +8,20 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group, Permission
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.signals import m2m_changed, post_delete, post_save
+from django.utils import timezone
 
+from files_app.access.links import LinkFacts
 from files_app.access.rules import Rule, Rules, Subject
-from files_app.models import AccessChange, AccessRule
+from files_app.models import AccessChange, AccessRule, Link
 from files_app.models.changes import note_change
 from files_app.models.rules import RIGHTS
 from fileserver.rights import CONTROL, MANAGE, WATCH, Right
@@ -39,12 +44,13 @@ class Snapshot(NamedTuple):
     stamp: int = -1  # of the newest change that it has; before the first one is read
     rules: Rules = Rules([])
     people: dict[int, Person] = {}
+    links: dict[int, LinkFacts] = {}
 
 
 def load() -> Snapshot:
     """All that rights depend on, of one moment."""
     with transaction.atomic():
-        return Snapshot(AccessChange.newest(), Rules(_rules()), _people())
+        return Snapshot(AccessChange.newest(), Rules(_rules()), _people(), dict(_links()))
 
 
 def _rules() -> Iterable[Rule]:
@@ -68,6 +74,17 @@ def _people() -> dict[int, Person]:
         rights = of_user[pk].union(*(of_group[group] for group in groups[pk]))
         people[pk] = Person(name, subject, is_superuser, frozenset(rights))
     return people
+
+
+def _links() -> Iterable[tuple[int, LinkFacts]]:
+    fields = ("pk", "kind", "maker", "target", "identity", "expires_at")
+    # An upload that has begun in time may come to its end.
+    grace = settings.PARTIAL_UPLOAD_HOURS * 3600
+    earliest = timezone.now() - timedelta(seconds=grace)
+    live = Link.objects.filter(Q(expires_at=None) | Q(expires_at__gt=earliest), revoked_at=None)
+    for pk, kind, maker, target, identity, expires_at in live.values_list(*fields).iterator():
+        ends = expires_at.timestamp() + grace if expires_at else float("inf")
+        yield pk, LinkFacts(kind, maker, target, identity, ends)
 
 
 def _gathered(pairs: Iterable[tuple[int, Any]]) -> defaultdict[int, set[Any]]:
@@ -112,7 +129,7 @@ snapshots = Snapshots()
 def watch_models() -> None:
     """Have each change of what a snapshot is made of noted."""
     user = get_user_model()
-    for model in (AccessRule, Group, user):
+    for model in (AccessRule, Group, Link, user):
         for signal in (post_save, post_delete):
             signal.connect(note_change, sender=model, dispatch_uid=f"access of {model.__name__}")
     for through in (user.groups.through, user.user_permissions.through, Group.permissions.through):

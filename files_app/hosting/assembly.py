@@ -74,7 +74,7 @@ def running(plan: Plan, on_hurry: Callable[[Callable[[], None]], None]) -> Itera
             plan.host,
             plan.port,
             observer=observe,
-            access=access_of(plan.host),
+            access=access_of(plan.host, storage.identity),
             limits=Limits(
                 max_clients=plan.max_clients,
                 max_clients_per_address=settings.MAX_CLIENTS_PER_ADDRESS,

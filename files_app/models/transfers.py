@@ -70,8 +70,8 @@ class TransferQuerySet(models.QuerySet["Transfer"]):
         return self.newest().exclude(outcome=Transfer.Outcome.RUNNING)
 
     def of_user(self, name: str | None) -> "TransferQuerySet":
-        """Those of one user; of nobody, if there is no name."""
-        return self.filter(user=name) if name else self.none()
+        """Those of one user; of nobody, if there is no name. Who comes by a link may have typed any name."""
+        return self.filter(user=name).exclude(principal__startswith="link:") if name else self.none()
 
     def matching(self, *, text: str = "", **exact: str) -> "TransferQuerySet":
         """By words in name, client, thread or user, and by those fields in ``exact`` that are not empty."""

@@ -33,22 +33,37 @@ PACES = {"": None, "slow-motion": SLOW_MOTION.as_json()}
 DECIDING = {"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "range"}
 
 
-async def download(request: HttpRequest, name: str) -> HttpResponseBase:
+class Meter:
+    """Told of the bytes of a download, before the first one leaves and after the last; this one minds none."""
+
+    moved = 0  # bytes that have left
+
+    async def begin(self, size: int, chosen: Selection) -> None:
+        """Some bytes of a file of ``size`` are about to leave. May raise, to keep them here."""
+
+    def end(self) -> None:
+        """The request has ended, in whatever way; nothing is awaited."""
+
+
+async def download(request: HttpRequest, name: str, meter: Meter | None = None) -> HttpResponseBase:
+    """``meter``: for a download that is counted, whose bytes all pass here."""
     require(request, GET, name)
     pace = request.GET.get("pace", "")
     if pace not in PACES:
         return error_response(request, 400, "The only pace that can be asked for is slow-motion.")
-    if direct := await sent_to_server(request, name, PACES[pace]):
+    if meter is None and (direct := await sent_to_server(request, name, PACES[pace])):
         return direct
     client = await connect()
     # However the request ends: nobody runs the `finally` of a relay that has not begun when it does.
     task = asyncio.current_task()
     assert task is not None
     task.add_done_callback(lambda task: client.close())
+    if meter is not None:
+        task.add_done_callback(lambda task: meter.end())
     fields = {"name": name, "pace": PACES[pace], **on_behalf_of(request)}
-    if DECIDING.isdisjoint(lowered(request)):
-        return _sent(request, client, await client.get(**fields), Selection(200))
-    return await _selected(request, client, fields)
+    if meter is None and DECIDING.isdisjoint(lowered(request)):
+        return _sent(request, client, await client.get(**fields), Selection(200), Meter())
+    return await _selected(request, client, fields, meter or Meter())
 
 
 async def head(request: HttpRequest, name: str) -> HttpResponse:
@@ -59,15 +74,18 @@ async def head(request: HttpRequest, name: str) -> HttpResponse:
     return _empty(state, 200) if selection.status == 200 else _unsent(request, state, selection)
 
 
-async def _selected(request: HttpRequest, client: AsyncClient, fields: Fields) -> HttpResponseBase:
+async def _selected(
+    request: HttpRequest, client: AsyncClient, fields: Fields, meter: Meter
+) -> HttpResponseBase:
     for _ in range(MAX_LOOKS):
         state = await client.request("STAT", name=fields["name"])
         chosen = _select(request, state)
         if chosen.status not in (200, 206):
             return _unsent(request, state, chosen)
+        await meter.begin(state["size"], chosen)
         try:
             part = {"offset": chosen.offset, "length": chosen.length, "etag": state["etag"]}
-            return _sent(request, client, await client.get(**fields, **part), chosen)
+            return _sent(request, client, await client.get(**fields, **part), chosen, meter)
         except ErrorReply as error:
             if error.code != "changed":
                 raise
@@ -83,21 +101,24 @@ def _select(request: HttpRequest, state: Fields) -> Selection:
 
 
 def _sent(
-    request: HttpRequest, client: AsyncClient, download: AsyncDownload, selection: Selection
+    request: HttpRequest, client: AsyncClient, download: AsyncDownload, selection: Selection, meter: Meter
 ) -> HttpResponseBase:
     headers = {**_headers(download.header), "Content-Length": str(download.length)}
     if selection.status == 206:
         headers["Content-Range"] = selection.content_range(download.header["size"])
-    return Streaming(_relay(client, download, request), status=selection.status, headers=headers)
+    return Streaming(_relay(client, download, request, meter), status=selection.status, headers=headers)
 
 
-async def _relay(client: AsyncClient, download: AsyncDownload, request: HttpRequest) -> AsyncIterator[bytes]:
+async def _relay(
+    client: AsyncClient, download: AsyncDownload, request: HttpRequest, meter: Meter
+) -> AsyncIterator[bytes]:
     """The bytes of a download, and its receipt once the browser's system has them all."""
     extensions = extensions_of(request)
     delivered, abort = extensions.get("cfsite.delivered"), extensions.get("cfsite.abort")
     try:
         async for piece in download:
             yield piece
+            meter.moved += len(piece)
         if delivered is None or await delivered():
             await client.request("RECEIPT", id=download.id)
     except (ConnectionError, TimeoutError, ErrorReply) as error:
@@ -110,7 +131,8 @@ async def _relay(client: AsyncClient, download: AsyncDownload, request: HttpRequ
 
 
 def _unsent(request: HttpRequest, state: Fields, selection: Selection) -> HttpResponse:
-    name, size = shown(state["name"]), state["size"]
+    # A visitor of a link must not learn in which folder of ours the file is.
+    name, size = shown(state["name"].rpartition("/")[2]), state["size"]
     if selection.status == 304:
         return _empty(state, 304)
     if selection.status == 412:

@@ -92,6 +92,11 @@ class AsyncClient:
         # To resume a long upload, the server may have to read all that it has of it.
         return parse_reply(await self._read_line(PUBLISH_TIMEOUT if verb == "PUT" else TIMEOUT))
 
+    async def list(self, prefix: str, after: str, limit: int) -> tuple[list[Fields], bool]:
+        """Up to ``limit`` files (``LIST``), and whether there are more behind them."""
+        head = await self.request("LIST", prefix=prefix, after=after, limit=limit)
+        return [parse_bare(await self._read_line()) for _ in range(head["count"])], head["more"]
+
     async def get(self, name: str, **fields: Any) -> AsyncDownload:
         return AsyncDownload(self, await self.request("GET", name=name, **fields))
 

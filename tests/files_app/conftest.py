@@ -191,7 +191,7 @@ def serving(folder: Path, limits: Limits | None = None, pace: Pace | None = None
         FileServer(
             storage,
             observer=events,
-            access=access_of("127.0.0.1"),
+            access=access_of("127.0.0.1", storage.identity),
             limits=limits,
             options=Options(worker=WORKER, pace=pace, direct=settings.DIRECT_DOWNLOADS),
         ) as server,
