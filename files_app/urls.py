@@ -2,9 +2,13 @@
 
 from django.urls import path, re_path
 
-from files_app.views import accounts, api, form
+from files_app.access.links import TOKEN
+from files_app.views import accounts, api, form, shares
 from files_app.views import pages as views
 from files_app.views import tus as uploads
+
+# The words before the secret part are for people: any will do.
+BY_LINK = rf"(?:[^/]{{1,60}}-)?(?P<token>{TOKEN})"
 
 urlpatterns = [
     path("", views.index, name="index"),
@@ -21,6 +25,8 @@ urlpatterns = [
     path("account/", accounts.Account.as_view(), name="account"),
     path("account/sessions/end/", accounts.end_sessions, name="end-sessions"),
     path("transfers/<int:transfer_id>/cancel/", views.cancel, name="cancel"),
+    re_path(rf"^s/{BY_LINK}/\Z", shares.share, name="share"),
+    re_path(rf"^s/{BY_LINK}/files/(?P<name>[\s\S]+)\Z", shares.shared_file, name="shared-file"),
     path("api/files", api.api_files, name="api-files"),
     path("api/history", api.api_history, name="api-history"),
     path("api/status", api.api_status, name="api-status"),

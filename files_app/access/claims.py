@@ -73,7 +73,7 @@ def _locked(link_id: int) -> Link:
 
 
 def claim_upload(link_id: int, row: LinkUpload) -> None:
-    """Save ``row``, a file that is about to be handed in, if the link still takes it. Else ``NothingLeft``."""
+    """Save ``row``, a file that is about to be handed in. Raises ``NothingLeft`` if it is too much."""
     with transaction.atomic():
         link = _locked(link_id)
         _require_fitting(link, row.name, row.size)

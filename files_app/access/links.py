@@ -77,6 +77,12 @@ def address_of_link(link: Link) -> str | None:
     return None if path is None else page_url(path)
 
 
+def label_of(link: Link, sender: str = "") -> str:
+    """Who comes by the link, for the history and the live list."""
+    name = f"link {link.pk}: {link.shown_title}"
+    return f"{sender} by {name}"[:150] if sender else name[:150]
+
+
 def find(token: str, kind: str) -> Link | None:
     if not re.fullmatch(TOKEN, token):
         return None

@@ -37,11 +37,13 @@ def visitor_of(request: HttpRequest) -> str:
     return hashlib.sha256(who.encode("utf-8", "replace")).hexdigest()[:32]
 
 
-def remember_visitor(request: HttpRequest, response: HttpResponseBase) -> None:
-    """Have the browser say next time that it is the same."""
-    if _cookie_of(request) is None:
-        value = signing.dumps(secrets.token_hex(16), salt=SALT)
-        response.set_cookie(COOKIE, value, SECONDS, httponly=True, samesite="Lax", secure=request.is_secure())
+def remember_visitor(request: HttpRequest, response: HttpResponseBase) -> bool:
+    """Have the browser say next time that it is the same; whether it has not said so this time."""
+    if _cookie_of(request) is not None:
+        return False
+    value = signing.dumps(secrets.token_hex(16), salt=SALT)
+    response.set_cookie(COOKIE, value, SECONDS, httponly=True, samesite="Lax", secure=request.is_secure())
+    return True
 
 
 def _cookie_of(request: HttpRequest) -> str | None:

@@ -34,7 +34,8 @@ DECIDING = {"if-match", "if-none-match", "if-modified-since", "if-unmodified-sin
 
 
 class Meter:
-    """Told of the bytes of a download, before the first one leaves and after the last; this one minds none."""
+    """Told of the bytes of a download, before the first one leaves and after the last. This one is told in
+    vain."""
 
     moved = 0  # bytes that have left
 

@@ -1,0 +1,159 @@
+"""The way in for somebody who has the address of a link, and nothing else."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.contrib.auth.hashers import check_password
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect, render
+
+from files_app.access.audit import Action, arecord, asking, record
+from files_app.access.claims import NothingLeft
+from files_app.access.links import RIGHTS, SESSION_KEY, find, is_unlocked, label_of, mark_of
+from files_app.access.policy import may
+from files_app.access.principals import address_of
+from files_app.access.visitors import remember_visitor
+from files_app.models.links import Link
+from files_app.views.relay import connect, error_response, handle_errors, is_navigation
+from fileserver.client.aio import AsyncClient
+from fileserver.names import composed
+from fileserver.rights import LIST, Principal, Right
+from fileserver.wire.replies import ErrorReply
+
+OVER = "This link does not lead anywhere any more. Ask whoever gave it to you for a new one."
+# What the file server says has the names of our folders in it, which are nobody's business here.
+SENTENCES = {
+    "not-found": "There is no such file here.",
+    "not-a-file": "There is no such file here.",
+    "bad-name": "A file of this name cannot be here.",
+    "denied": OVER,
+    "auth-required": OVER,
+    "exists": "There is a file of this name already.",
+    "changed": "The file has changed meanwhile; begin again.",
+    "no-space": "The disk is full.",
+    "too-large": "The file is too large.",
+}
+GONE_CODES = frozenset({"denied", "auth-required"})
+
+
+class LinkOver(Exception):
+    """The link was good once; the text is a sentence that says what has become of it."""
+
+
+class Locked(Exception):
+    """The link has a password, and this visitor has not given it."""
+
+
+def without_names(error: ErrorReply) -> Exception:
+    """What to raise in the place of an error of the file server."""
+    if error.code in GONE_CODES:
+        return LinkOver(OVER)
+    sentence = SENTENCES.get(error.code, "The file server could not do that.")
+    return ErrorReply(error.code, sentence, **error.extra)
+
+
+# --- who comes in
+
+
+def enter(request: HttpRequest, token: str, kind: str) -> Link | None:
+    """The link of this address, if it is still good; from here on its rights are those of the request.
+
+    ``None`` if there never was one. Raises ``LinkOver`` and ``Locked``. It asks the database.
+    """
+    link = find(token, kind)
+    if link is None:
+        return None
+    if link.revoked_at is not None:
+        raise LinkOver("This link was taken back.")
+    if link.is_over:
+        raise LinkOver("The time of this link is over.")
+    if not is_unlocked(link, request.session.get(SESSION_KEY, {}) if link.password else {}):
+        raise Locked
+    principal = Principal("link", label_of(link), address_of(request), key=link.pk)
+    if not all(may(principal, right, composed(link.target)) for right in _needed(link)):
+        raise LinkOver(OVER)
+    request.principal = principal  # type: ignore[attr-defined]
+    return link
+
+
+def _needed(link: Link) -> frozenset[Right]:
+    return RIGHTS[link.kind] if link.is_folder else RIGHTS[link.kind] - {LIST}
+
+
+def by_link(kind: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """For an asynchronous view ``(request, link, **names)`` whose URL has a ``token``."""
+
+    def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
+        @handle_errors
+        @wraps(view)
+        async def answer(request: HttpRequest, token: str, **names: Any) -> HttpResponseBase:
+            try:
+                link = await sync_to_async(enter, thread_sensitive=False)(request, token, kind)
+                if link is None:
+                    return error_response(request, 404, "There is no such link.")
+                asking.set(request.principal)  # type: ignore[attr-defined]
+                response: HttpResponseBase = await view(request, link, **names)
+            except Locked:
+                return password_page(request)
+            except ErrorReply as error:
+                replaced = without_names(error)
+                if isinstance(replaced, LinkOver):
+                    return over(request, replaced)
+                raise replaced from error
+            except (LinkOver, NothingLeft) as error:
+                return over(request, error)
+            if remember_visitor(request, response):
+                await arecord(Action.LINK_USED, str(link))
+            return response
+
+        return answer
+
+    return decorate
+
+
+def over(request: HttpRequest, reason: Exception) -> HttpResponse:
+    return error_response(request, 410, str(reason), title="This link is over")
+
+
+async def require_same_target(client: AsyncClient, link: Link) -> None:
+    """Raise ``LinkOver`` if something else has taken the place of what the link was made for."""
+    try:
+        state = await client.request("STAT", name=link.target, identity=None if link.is_folder else True)
+    except ErrorReply as error:
+        if error.code not in SENTENCES:
+            raise
+        raise LinkOver(OVER) from error
+    if state["identity"] != link.identity:
+        raise LinkOver(OVER)
+
+
+async def require_still_there(link: Link) -> None:
+    async with await connect() as client:
+        await require_same_target(client, link)
+
+
+# --- the password
+
+
+def password_page(request: HttpRequest, problem: str = "", status: int = 403) -> HttpResponse:
+    """Whoever has not given the password learns nothing but that there is one."""
+    if not is_navigation(request):
+        return error_response(request, status, problem or "This link has a password. Open it in a browser.")
+    return render(request, "link_password.html", {"problem": problem}, status=status)
+
+
+def unlock(request: HttpRequest, token: str, kind: str) -> HttpResponse:
+    """The answer to the form of ``password_page``."""
+    link = find(token, kind)
+    if link is None:
+        return error_response(request, 404, "There is no such link.")
+    if link.password:
+        if not check_password(request.POST.get("password", ""), link.password):
+            record(Action.LINK_REFUSED, str(link))
+            return password_page(request, "That is not the password.")
+        unlocked = request.session.get(SESSION_KEY, {})
+        request.session[SESSION_KEY] = {**unlocked, str(link.pk): mark_of(link)}
+    return redirect(request.path)
