@@ -3,7 +3,7 @@
 from django.urls import path, re_path
 
 from files_app.access.links import TOKEN
-from files_app.views import accounts, api, form, shares
+from files_app.views import accounts, api, drops, form, shares
 from files_app.views import pages as views
 from files_app.views import tus as uploads
 
@@ -27,6 +27,12 @@ urlpatterns = [
     path("transfers/<int:transfer_id>/cancel/", views.cancel, name="cancel"),
     re_path(rf"^s/{BY_LINK}/\Z", shares.share, name="share"),
     re_path(rf"^s/{BY_LINK}/files/(?P<name>[\s\S]+)\Z", shares.shared_file, name="shared-file"),
+    re_path(rf"^d/{BY_LINK}/\Z", drops.drop, name="drop"),
+    re_path(rf"^d/{BY_LINK}/receipts/\Z", drops.receipts, name="receipts"),
+    re_path(rf"^d/{BY_LINK}/upload/\Z", drops.form, name="drop-form"),
+    re_path(rf"^d/{BY_LINK}/uploads/\Z", drops.uploads, name="drop-uploads"),
+    re_path(rf"^d/{BY_LINK}/uploads/(?P<upload_id>[^/]+)\Z", drops.upload, name="drop-upload"),
+    re_path(rf"^d/{BY_LINK}/files/(?P<name>[\s\S]+)\Z", drops.put, name="drop-file"),
     path("api/files", api.api_files, name="api-files"),
     path("api/history", api.api_history, name="api-history"),
     path("api/status", api.api_status, name="api-status"),

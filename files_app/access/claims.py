@@ -11,6 +11,7 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet, Sum
 from django.utils import timezone
 
+from files_app.access.senders import Sender, folder_of
 from files_app.models.links import Link, LinkDownload, LinkUpload
 from files_app.sizes import size_text
 
@@ -73,7 +74,10 @@ def _locked(link_id: int) -> Link:
 
 
 def claim_upload(link_id: int, row: LinkUpload) -> None:
-    """Save ``row``, a file that is about to be handed in. Raises ``NothingLeft`` if it is too much."""
+    """Save ``row``, a file that is about to be handed in, with the folder of its sender.
+
+    Raises ``NothingLeft`` if it is too much.
+    """
     with transaction.atomic():
         link = _locked(link_id)
         _require_fitting(link, row.name, row.size)
@@ -86,6 +90,7 @@ def claim_upload(link_id: int, row: LinkUpload) -> None:
             if total + row.size > link.max_total_size:
                 left = size_text(max(0, link.max_total_size - total))
                 raise NothingLeft(f"This drop box has room for only {left} more.")
+        row.folder = folder_of(link, Sender(row.sender, row.sender_key))
         row.save()
 
 

@@ -112,6 +112,7 @@ class LinkUpload(models.Model):
 
     link = models.ForeignKey(Link, on_delete=models.CASCADE, related_name="uploads")
     upload = models.CharField(max_length=64, blank=True, help_text="its id at the file server")
+    visitor = models.CharField(max_length=64)
     sender = models.CharField(max_length=100, blank=True, help_text="as typed")
     sender_key = models.CharField(max_length=300)
     folder = models.CharField(max_length=255, help_text="of this sender, in that of the link")

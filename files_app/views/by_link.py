@@ -47,10 +47,10 @@ class Locked(Exception):
     """The link has a password, and this visitor has not given it."""
 
 
-def without_names(error: ErrorReply) -> Exception:
-    """What to raise in the place of an error of the file server."""
+def without_names(error: ErrorReply) -> ErrorReply:
+    """What to raise in the place of an error of the file server. Raises ``LinkOver`` if it means that."""
     if error.code in GONE_CODES:
-        return LinkOver(OVER)
+        raise LinkOver(OVER) from error
     sentence = SENTENCES.get(error.code, "The file server could not do that.")
     return ErrorReply(error.code, sentence, **error.extra)
 
@@ -58,17 +58,18 @@ def without_names(error: ErrorReply) -> Exception:
 # --- who comes in
 
 
-def enter(request: HttpRequest, token: str, kind: str) -> Link | None:
+def enter(request: HttpRequest, token: str, kind: str, to_the_end: bool) -> Link | None:
     """The link of this address, if it is still good; from here on its rights are those of the request.
 
-    ``None`` if there never was one. Raises ``LinkOver`` and ``Locked``. It asks the database.
+    ``None`` if there never was one. ``to_the_end``: for what has begun in time. Raises ``LinkOver`` and
+    ``Locked``. It asks the database.
     """
     link = find(token, kind)
     if link is None:
         return None
     if link.revoked_at is not None:
         raise LinkOver("This link was taken back.")
-    if link.is_over:
+    if link.is_over and not to_the_end:
         raise LinkOver("The time of this link is over.")
     if not is_unlocked(link, request.session.get(SESSION_KEY, {}) if link.password else {}):
         raise Locked
@@ -83,26 +84,21 @@ def _needed(link: Link) -> frozenset[Right]:
     return RIGHTS[link.kind] if link.is_folder else RIGHTS[link.kind] - {LIST}
 
 
-def by_link(kind: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """For an asynchronous view ``(request, link, **names)`` whose URL has a ``token``."""
+def by_link(kind: str, to_the_end: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """For an asynchronous view ``(request, link, **names)`` whose URL has a ``token``. See ``enter``."""
 
     def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
         @handle_errors
         @wraps(view)
         async def answer(request: HttpRequest, token: str, **names: Any) -> HttpResponseBase:
             try:
-                link = await sync_to_async(enter, thread_sensitive=False)(request, token, kind)
+                link = await sync_to_async(enter, thread_sensitive=False)(request, token, kind, to_the_end)
                 if link is None:
                     return error_response(request, 404, "There is no such link.")
                 asking.set(request.principal)  # type: ignore[attr-defined]
-                response: HttpResponseBase = await view(request, link, **names)
+                response = await _through(view, request, link, **names)
             except Locked:
                 return password_page(request)
-            except ErrorReply as error:
-                replaced = without_names(error)
-                if isinstance(replaced, LinkOver):
-                    return over(request, replaced)
-                raise replaced from error
             except (LinkOver, NothingLeft) as error:
                 return over(request, error)
             if remember_visitor(request, response):
@@ -112,6 +108,16 @@ def by_link(kind: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         return answer
 
     return decorate
+
+
+async def _through(
+    view: Callable[..., Any], request: HttpRequest, link: Link, **names: Any
+) -> HttpResponseBase:
+    try:
+        response: HttpResponseBase = await view(request, link, **names)
+        return response
+    except ErrorReply as error:
+        raise without_names(error) from error
 
 
 def over(request: HttpRequest, reason: Exception) -> HttpResponse:

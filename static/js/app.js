@@ -71,6 +71,13 @@ function historyPage() {
   };
 }
 
+/* Whoever hands in files by a link has no live news: nothing there is theirs but what they send. Names never collide there. */
+function dropPage() {
+  const uploads = new Uploads(() => Promise.resolve("rename"), throttled(document.getElementById("receipts")));
+  wireDropzone((files) => uploads.add(files));
+  wireInterrupted();
+}
+
 function pageOf() {
   if (document.getElementById("transfers")) return frontPage();
   return document.getElementById("history") ? historyPage() : () => {};
@@ -79,6 +86,7 @@ function pageOf() {
 function start() {
   watchFragments();
   localise(document);
+  if (document.getElementById("receipts")) dropPage();
   if (!document.getElementById("status")) return;
   const status = new Status();
   const page = pageOf();

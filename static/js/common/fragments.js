@@ -6,7 +6,7 @@ import { focusFirst } from "./dom.js";
 import { localise } from "./times.js";
 
 const PAUSE = 1_000; // ms: a hundred changes in a second are one refresh
-const FRAGMENTS = new Set(["files", "recent", "history"]);
+const FRAGMENTS = new Set(["files", "recent", "history", "receipts"]);
 const REFRESHERS = new Set(["files-refresh", "history-refresh"]);
 
 /* Calls of the returned function within PAUSE of the last refresh are put together into one. */

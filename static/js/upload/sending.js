@@ -1,7 +1,7 @@
 /* One file on its way to the site. tus-js-client does the requests, the tries and the book-keeping in localStorage; here is what it
    leaves open: a name that is taken, an upload that somebody has thrown away, pause and cancel at any moment. */
 
-import { ONE_REQUEST, PART, PAUSES, Refusal, endpoint, publish, storedName, verdict } from "./tus.js";
+import { ONE_REQUEST, PART, PAUSES, Refusal, endpoint, publish, sender, storedName, verdict } from "./tus.js";
 import { claim, forget, isTaken, release } from "./unfinished.js";
 
 const GONE = "The upload was ended from elsewhere, or it has waited for too long. “Try again” sends the file from its beginning.";
@@ -72,7 +72,7 @@ export class Sending {
     if (!await this.#isReadable()) return this.#settle === settle && this.#end(CANNOT_READ);
     this.#upload ??= await this.#prepared();
     if (this.#settle !== settle) return; // stopped meanwhile
-    this.#upload.options.metadata = { filename: this.#name, exists: this.#exists };
+    this.#upload.options.metadata = { filename: this.#name, exists: this.#exists, ...sender() };
     if (this.#exists !== "fail") this.#upload.options.headers["Upload-Exists"] = this.#exists;
     this.#upload.start();
   }

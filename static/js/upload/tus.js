@@ -23,6 +23,12 @@ export class Refusal extends Error {
 
 export const endpoint = () => new URL(document.getElementById("dropzone").dataset.uploadsUrl, location.href).href;
 
+/* Who hands it in, where the page asks for that. */
+export function sender() {
+  const field = document.getElementById("sender");
+  return field ? { sender: field.value } : {};
+}
+
 /* What the file is called in the end, if the response is that of an upload that is a file by now. */
 export function storedName(text) {
   return text === null ? null : decodeURIComponent(text);
