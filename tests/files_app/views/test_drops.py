@@ -17,7 +17,7 @@ from files_app.models import AccessRule, Link, LinkUpload
 from fileserver.names import check_portable
 from tests.files_app.conftest import Served
 from tests.files_app.links import make_link, url_of
-from tests.files_app.site import HOST, Answer, Exchange, ask, fetch, run
+from tests.files_app.site import HOST, Answer, ask, fetch, run
 from tests.files_app.views.test_tus import PART, TUS
 from tests.servers import sha256
 
@@ -259,10 +259,7 @@ class TestItsEnd:
                 await gate.wait()
 
             headers = {**PART, **ORIGIN, "upload-offset": "0", "content-length": "10"}
-            exchange = Exchange(
-                "PATCH", url, headers=headers, client=STRANGER, stream=body(), holds_body=True
-            )
-            return await exchange.answer()
+            return await ask("PATCH", url, headers=headers, client=STRANGER, stream=body())
 
         def revoke() -> None:
             homework.revoked_at = timezone.now()
