@@ -140,6 +140,8 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
+MAX_LINKS_PER_HOUR = env.number("MAX_LINKS_PER_HOUR", 60, 1, 1_000_000)  # that one person may make
+
 # --- languages, static files
 
 LANGUAGE_CODE = "en"

@@ -3,7 +3,7 @@
 from django.urls import path, re_path
 
 from files_app.access.links import TOKEN
-from files_app.views import accounts, api, drops, form, shares
+from files_app.views import accounts, api, drops, form, links, shares
 from files_app.views import pages as views
 from files_app.views import tus as uploads
 
@@ -25,6 +25,11 @@ urlpatterns = [
     path("account/", accounts.Account.as_view(), name="account"),
     path("account/sessions/end/", accounts.end_sessions, name="end-sessions"),
     path("transfers/<int:transfer_id>/cancel/", views.cancel, name="cancel"),
+    path("links/", links.links, name="links"),
+    path("links/new/", links.new_link, name="new-link"),
+    path("links/<int:pk>/", links.link_page, name="link"),
+    path("links/<int:pk>/revoke/", links.revoke_link, name="revoke-link"),
+    path("links/<int:pk>/rebind/", links.rebind_link, name="rebind-link"),
     re_path(rf"^s/{BY_LINK}/\Z", shares.share, name="share"),
     re_path(rf"^s/{BY_LINK}/files/(?P<name>[\s\S]+)\Z", shares.shared_file, name="shared-file"),
     re_path(rf"^d/{BY_LINK}/\Z", drops.drop, name="drop"),

@@ -5,7 +5,6 @@ from __future__ import annotations  # only the types know what an UploadedFile i
 import contextlib
 from typing import Any
 
-from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import TemporaryFileUploadHandler
@@ -16,10 +15,15 @@ from django.views.decorators.http import require_POST
 
 from files_app.access.origin import require_own_page
 from files_app.access.policy import require_put
-from files_app.access.principals import relay_token
-from files_app.views.relay import HTTP_STATUS, error_response, on_behalf_of, server_address
+from files_app.views.relay import (
+    HTTP_STATUS,
+    Offline,
+    blocking_client,
+    error_response,
+    on_behalf_of,
+    server_address,
+)
 from files_app.views.temporary import NoRoom, kept_on_disk
-from fileserver.client.blocking import Client
 from fileserver.wire.replies import BadReply, ErrorReply
 
 
@@ -66,11 +70,11 @@ def upload_form(request: HttpRequest) -> HttpResponse:
     exists = request.POST.get("exists") or "fail"
     require_put(request, exists, file.name)  # which is not known before the form has been taken apart
     try:
-        with Client(settings.SERVER_HOST, settings.SERVER_PORT, token=relay_token()) as client:
+        with blocking_client() as client:
             client.put(file.name, file, file.size or 0, exists=exists, **on_behalf_of(request))
     except ErrorReply as error:
         return error_response(request, HTTP_STATUS.get(error.code, 502), error.message)
-    except (OSError, BadReply):
+    except (OSError, BadReply, Offline):
         return error_response(
             request, 503, f"The file server at {server_address()} cannot be reached; try again."
         )

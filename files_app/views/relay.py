@@ -17,7 +17,7 @@ from files_app.access.policy import NotAllowed
 from files_app.access.principals import principal_of, relay_token
 from files_app.views.temporary import NoRoom
 from fileserver.client.aio import AsyncClient
-from fileserver.client.blocking import CHUNK
+from fileserver.client.blocking import CHUNK, Client
 from fileserver.net.address import address_text
 from fileserver.wire.http import STATUS_OF_CODE
 from fileserver.wire.replies import BadReply, ErrorReply
@@ -64,6 +64,14 @@ async def connect(limit: int = CHUNK // 2) -> AsyncClient:
             hint = "Give both the same SECRET_KEY, and restart them."
             raise Offline(f"The file server at {address} does not know this site. {hint}") from error
         raise Offline(error.message) from error
+
+
+def blocking_client() -> Client:
+    """The same for a view that is not asynchronous."""
+    try:
+        return Client(settings.SERVER_HOST, settings.SERVER_PORT, token=relay_token())
+    except (OSError, BadReply) as error:
+        raise Offline(f"The file server at {server_address()} cannot be reached; try again.") from error
 
 
 def on_behalf_of(request: HttpRequest) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from fileserver.rights import LIST
 from fileserver.sessions.peer import Peer
 from fileserver.storage.base import Entry
 from fileserver.wire import lines, replies
-from fileserver.wire.requests import Delete, List, Stat
+from fileserver.wire.requests import Delete, List, MakeFolder, Stat
 
 
 class FileVerbs:
@@ -68,6 +68,11 @@ class FileVerbs:
             self._context.observer(FileDeleted(name, client, self._peer.speaker(request).user))
             self._context.registry.files_changed()
         self._peer.reply(name=name)
+
+    def make_folder(self, request: MakeFolder) -> None:
+        storage = self._context.storage
+        name = storage.make_folder(request.name)
+        self._peer.reply(name=name, identity=storage.identity(name))
 
 
 def _file_fields(file: Entry) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from fileserver import rights
 from fileserver.rights import Right
 from fileserver.sessions.peer import Peer
 from fileserver.wire.replies import ErrorReply
-from fileserver.wire.requests import Cancel, Delete, Get, Put, Stat
+from fileserver.wire.requests import Cancel, Delete, Get, MakeFolder, Put, Stat
 
 Asked = Iterable[tuple[Right, str]]
 
@@ -48,6 +48,10 @@ def _delete(request: Delete, peer: Peer) -> Asked:
     return ((rights.DELETE, request.name or ""),)
 
 
+def _make_folder(request: MakeFolder, peer: Peer) -> Asked:
+    return ((rights.ADD, request.name.removesuffix("/") + "/"),)
+
+
 def _cancel(request: Cancel, peer: Peer) -> Asked:
     transfer = peer.context.registry.find(request.id)
     if transfer is not None and peer.speaker(request).is_same_as(transfer.owner.principal):
@@ -65,6 +69,7 @@ ASKS: Mapping[str, Callable[[Any, Peer], Asked]] = {
     "RECEIPT": _receipt,
     "PUT": _put,
     "DELETE": _delete,
+    "MKDIR": _make_folder,
     "WATCH": _nothing,  # which transfers it shows, is asked for each of them
     "CANCEL": _cancel,
     "QUIT": _nothing,

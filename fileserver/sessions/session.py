@@ -49,6 +49,7 @@ class Session:
             "RECEIPT": self.downloads.receipt,
             "PUT": uploads.put,
             "DELETE": files.delete,
+            "MKDIR": files.make_folder,
             "WATCH": control.watch,
             "CANCEL": control.cancel,
             "QUIT": control.quit,

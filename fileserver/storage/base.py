@@ -206,6 +206,13 @@ class Store(Protocol):
 
     def remember_hash(self, name: str, etag: str, sha256: str) -> None: ...
 
+    def make_folder(self, name: str) -> str:
+        """Make a folder, and those above it, that stays when it is empty; its name, with a slash behind.
+
+        One that is there already stays from now on, too.
+        """
+        ...
+
     def delete(self, name: str, etag: str | None = None) -> str:
         """Remove a file; the name that it had. With ``etag``, only in that state: else ``changed``."""
         ...

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
 
-from fileserver.names import shown
+from fileserver.names import BadName, check_portable, composed, shown
 from fileserver.storage.base import Content, Entry
 from fileserver.storage.content import OpenFile, entry_of
 from fileserver.storage.identity import identity_of
@@ -16,6 +16,9 @@ from fileserver.storage.place import HAS_DIR_FD, READ_FILE, require_regular, req
 from fileserver.storage.uploads import KEEP_SECONDS, UploadStore
 from fileserver.wire.replies import ErrorReply
 
+# A hidden file that keeps a folder which was made by itself: else one that a delete empties goes.
+KEEP = ".keep"
+KEEP_FLAGS = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _ABSENT = frozenset({"not-found", "not-a-file"})
 
 
@@ -128,6 +131,27 @@ class Storage:
         self._hashes[name] = (etag, sha256)
 
     # --- changing
+
+    def make_folder(self, name: str) -> str:
+        """Make a folder, and those above it, that stays when it is empty; its name on the disk.
+
+        One that is there already stays from now on, too. ``name`` may end in a slash, the answer does.
+        """
+        name = composed(name.removesuffix("/"))
+        try:
+            check_portable(name)
+        except BadName as error:
+            raise ErrorReply("bad-name", str(error)) from None
+        real = self.paths.real_name(name)
+        try:
+            with self.paths.at_folder(real, make=True) as folder:
+                os.close(os.open(folder.child(KEEP), KEEP_FLAGS, 0o644, dir_fd=folder.dir_fd))
+        except ErrorReply as error:
+            if error.code != "not-found":
+                raise
+            message = f"{shown(name)} cannot be made: a part of its path is a file or a link."
+            raise ErrorReply("not-a-file", message) from error
+        return f"{real}/"
 
     def delete(self, name: str, etag: str | None = None) -> str:
         """Remove a file; the name that it had on the disk. With ``etag``, only in that state: else

@@ -51,11 +51,11 @@ class Paths:
             yield Place(folder.dir_fd, folder.child(last))
 
     @contextlib.contextmanager
-    def at_folder(self, name: str) -> Iterator[Place]:
-        """The same for a folder that is there; the empty name is the served folder's."""
+    def at_folder(self, name: str, make: bool = False) -> Iterator[Place]:
+        """The same for a folder; the empty name is the served folder's."""
         if name:
             _require_safe(name)
-        with self._meaning(name), self.folder(name.split("/") if name else []) as folder:
+        with self._meaning(name), self.folder(name.split("/") if name else [], make) as folder:
             yield folder
 
     @contextlib.contextmanager

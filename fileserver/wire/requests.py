@@ -94,6 +94,14 @@ class Delete(NamedTuple):
     principal: tuple[Kind, int] | None
 
 
+class MakeFolder(NamedTuple):
+    name: str
+    client: str | None
+    user: str | None
+    via: str | None
+    principal: tuple[Kind, int] | None
+
+
 class Cancel(NamedTuple):
     id: int
     client: str | None
@@ -103,5 +111,5 @@ class Cancel(NamedTuple):
 
 
 # A request on behalf of somebody else names them with these fields.
-RelayRequest = Get | Put | Delete | Cancel
-Fields = Nothing | Auth | List | Stat | Get | Receipt | Put | Delete | Cancel
+RelayRequest = Get | Put | Delete | MakeFolder | Cancel
+Fields = Nothing | Auth | List | Stat | Get | Receipt | Put | Delete | MakeFolder | Cancel

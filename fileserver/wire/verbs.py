@@ -153,6 +153,13 @@ VERBS: Mapping[str, Verb] = {
         one_of=("name", "upload"),
         request=requests.Delete,
     ),
+    "MKDIR": Verb(
+        "MKDIR name: make a folder that stays when it is empty",
+        "write",
+        "name",
+        {"name": _NAME, **RELAY_FIELDS},
+        request=requests.MakeFolder,
+    ),
     "WATCH": Verb("WATCH: everything that moves, a JSON line at a time, until you close", "watch"),
     "CANCEL": Verb(
         "CANCEL id: end a live transfer",

@@ -366,6 +366,17 @@ def test_stat_tells_a_file_and_a_folder_from_whatever_takes_their_place(peer: Pe
     assert peer.refusal(b"STAT gone/\n")["code"] == "not-found"
 
 
+def test_mkdir_makes_a_folder_that_stays(peer: Peer, folder: Path) -> None:
+    made = peer.ask("MKDIR", name="class 7/week 1")
+    assert made["name"] == "class 7/week 1/"
+    assert made == peer.ask("STAT", name="class 7/week 1/")
+    assert (folder / "class 7" / "week 1").is_dir()
+    assert peer.ask("LIST") == {"count": 0, "more": False}
+    (folder / "a").write_bytes(b"x")
+    assert peer.refusal(b"MKDIR a\n")["code"] == "not-a-file"
+    assert peer.refusal(b"MKDIR ../a\n")["code"] == "bad-name"
+
+
 def test_an_offset_at_the_end_gives_no_bytes_and_an_end(peer: Peer, folder: Path) -> None:
     (folder / "a").write_bytes(b"12345")
     header = peer.ask("GET", name="a", offset=5)

@@ -55,6 +55,7 @@ class MemoryStore:
         self.changing = threading.RLock()  # a look at the state of a file and its change are one step
         self._files: dict[str, tuple[Entry, bytes]] = {}
         self._hashes: dict[str, tuple[str, str]] = {}
+        self._folders: set[str] = set()
         self._etags = itertools.count(1)
 
     def require(self) -> None:
@@ -78,7 +79,7 @@ class MemoryStore:
         with self.changing:
             if name and not name.endswith("/"):
                 return str(id(self._files[self.real_name(name)][0]))
-            if name and not any(real.startswith(name) for real in self._files):
+            if name and not any(real.startswith(name) for real in (*self._files, *self._folders)):
                 raise ErrorReply("not-found", f"There is no file {shown(name)}.")
             return f"folder {name}"
 
@@ -97,6 +98,19 @@ class MemoryStore:
 
     def remember_hash(self, name: str, etag: str, sha256: str) -> None:
         self._hashes[name] = (etag, sha256)
+
+    def make_folder(self, name: str) -> str:
+        name = composed(name.removesuffix("/"))
+        try:
+            check_portable(name)
+        except BadName as error:
+            raise ErrorReply("bad-name", str(error)) from None
+        with self.changing:
+            parts = name.split("/")
+            if any("/".join(parts[:count]) in self._files for count in range(1, len(parts) + 1)):
+                raise ErrorReply("not-a-file", f"{shown(name)} cannot be made.")
+            self._folders.add(f"{name}/")
+        return f"{name}/"
 
     def delete(self, name: str, etag: str | None = None) -> str:
         with self.changing:

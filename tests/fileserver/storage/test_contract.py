@@ -129,6 +129,20 @@ def test_what_takes_the_place_of_a_file_has_another_identity(store: Store, uploa
     assert code_of(lambda: store.identity("gone/")) == "not-found"
 
 
+def test_a_folder_that_was_made_stays_when_it_is_empty(store: Store, uploads: Uploads) -> None:
+    assert store.make_folder("class/week") == "class/week/"
+    own = store.identity("class/week/")
+    put(uploads, "class/week/a")
+    assert names(store) == ["class/week/a"]
+    store.delete("class/week/a")
+    assert store.identity("class/week/") == own
+    assert store.make_folder("class/week/") == "class/week/"
+    assert store.identity("class/week/") == own
+    put(uploads, "a")
+    for name, code in (("a", "not-a-file"), ("a/b", "not-a-file"), ("../x", "bad-name"), ("CON", "bad-name")):
+        assert code_of(lambda name=name: store.make_folder(name)) == code  # type: ignore[misc]
+
+
 def test_a_hash_is_known_of_what_was_uploaded_and_of_that_state_only(store: Store, uploads: Uploads) -> None:
     put(uploads, "a", b"old")
     entry = store.stat("a")
