@@ -7,6 +7,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from files_app.models.files import url_of
+
 DAYS = 7  # that a new link is good for, unless its maker says otherwise
 
 
@@ -136,3 +138,6 @@ class LinkUpload(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} by {self.sender or 'somebody'}"
+
+    def get_absolute_url(self) -> str:
+        return url_of(self.stored)

@@ -64,13 +64,12 @@ class LinkForm(forms.ModelForm):  # type: ignore[type-arg]
     def _check_rights(self, given: dict[str, Any]) -> None:
         kind = given.get("kind") or self.instance.kind
         target = given.get("target", self.instance.target)
-        if kind == Link.Kind.DROP and target and not target.endswith("/"):
-            self.add_error("target", "Files are handed in to a folder: its name ends in a slash.")
+        if not kind or "target" not in self.fields:
             return
-        missing = (
-            [right for right in maker_rights(kind) if not may(self._maker, right, target)] if kind else []
-        )
-        if missing and "target" in self.fields:
+        if kind == Link.Kind.DROP and target and not target.endswith("/"):
+            target = given["target"] = f"{target}/"  # files are handed in to a folder
+        missing = [right for right in maker_rights(kind) if not may(self._maker, right, target)]
+        if missing:
             words = ", ".join(RIGHTS_IN_WORDS[right] for right in missing)
             self.add_error("target", f"You may not {words} there yourself.")
 

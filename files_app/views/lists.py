@@ -13,7 +13,7 @@ from files_app.models import File, Transfer
 from files_app.models.transfers import TransferQuerySet
 from files_app.views.relay import server_address
 from fileserver.pacing import SLOW_MOTION
-from fileserver.rights import DELETE, GET, WATCH
+from fileserver.rights import DELETE, GET, SHARE, WATCH
 
 PER_PAGE = 50
 
@@ -40,9 +40,11 @@ def files_context(request: HttpRequest) -> dict[str, Any]:
         visible.matching(query).sorted_by(sort).with_downloads(),
         None if query else totals["total"],
     )
+    has_account = principal_of(request).user is not None
     for file in page:
         file.may_get = is_allowed(request, GET, file.name)
         file.may_delete = is_allowed(request, DELETE, file.name)
+        file.may_share = has_account and is_allowed(request, SHARE, file.name)
     return {
         "page": page,
         "query": query,

@@ -1,5 +1,7 @@
 /* Wires the page together. Every page has the header's status; the front page and the history have more. */
 
+import { wireCopying } from "./common/copy.js";
+import { wireEnds } from "./common/ends.js";
 import { throttled, watchFragments } from "./common/fragments.js";
 import { cancelTransfer } from "./common/site.js";
 import { AWAY } from "./common/state.js";
@@ -86,6 +88,8 @@ function pageOf() {
 function start() {
   watchFragments();
   localise(document);
+  wireCopying();
+  wireEnds();
   if (document.getElementById("receipts")) dropPage();
   if (!document.getElementById("status")) return;
   const status = new Status();
