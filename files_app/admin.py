@@ -7,8 +7,10 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
 
-from files_app.models import AccessRule, AuditEvent, File, Transfer
+from files_app.access.audit import Action, record
+from files_app.models import AccessRule, AuditEvent, File, Link, Transfer
 from files_app.models.rules import RIGHTS
 from files_app.sizes import size_text
 from files_app.views.streaming import Streaming
@@ -75,6 +77,22 @@ class AuditEventAdmin(ReadOnlyAdmin):
     list_filter = ("action", "at")
     search_fields = ("about", "by", "address")
     date_hierarchy = "at"
+
+
+@admin.register(Link)
+class LinkAdmin(ReadOnlyAdmin):
+    list_display = ("pk", "kind", "title", "target", "maker", "made_at", "expires_at", "revoked_at")
+    list_filter = ("kind", "made_at")
+    search_fields = ("title", "target", "maker__username")
+    exclude = ("password", "nonce", "digest")
+    actions = ("take_back",)
+
+    @admin.action(description="Take the selected links back", permissions=["view"])
+    def take_back(self, request: HttpRequest, queryset: QuerySet[Link]) -> None:
+        for link in queryset.filter(revoked_at=None):
+            link.revoked_at = timezone.now()
+            link.save()
+            record(Action.LINK_REVOKED, str(link))
 
 
 @admin.register(Transfer)

@@ -14,8 +14,11 @@ from django.test import Client
 from django.urls import reverse
 
 from files_app import admin as admin_module
+from files_app.access.links import token_of
 from files_app.admin import CSV_FIELDS, csv_lines
-from files_app.models import AccessRule, Transfer
+from files_app.models import AccessRule, AuditEvent, Transfer
+from tests.files_app.conftest import Served
+from tests.files_app.links import make_link
 from tests.files_app.rows import NOW, make_file, make_transfer
 from tests.files_app.site import HOST, Answer, fetch, run
 
@@ -229,3 +232,17 @@ def test_a_user_of_the_admin_without_permissions_is_told_so_in_a_sentence() -> N
     login.force_login(User.objects.create_user("maria", is_staff=True))
     answer = fetch("GET", TRANSFERS, headers={"cookie": f"cfs_session={login.cookies['cfs_session'].value}"})
     assert (answer.status, answer.text) == (403, "You may not do this.\n")
+
+
+def test_a_link_is_shown_without_what_opens_it_and_can_be_taken_back(
+    visitor: Visitor, served: Served
+) -> None:
+    served.put("a.txt", b"hello")
+    link = make_link(served, "share", "a.txt", password="md5$salt$hash")
+    page = visitor.get(f"/admin/files_app/link/{link.pk}/change/").text
+    for secret in (link.nonce, link.digest, "md5$salt$hash", str(token_of(link))):
+        assert secret not in page
+    visitor.post("/admin/files_app/link/", {"action": "take_back", "_selected_action": [link.pk]})
+    link.refresh_from_db()
+    assert link.revoked_at is not None
+    assert AuditEvent.objects.get(action="link-revoked").by == "admin"
