@@ -127,7 +127,7 @@ def over(request: HttpRequest, reason: Exception) -> HttpResponse:
 async def require_same_target(client: AsyncClient, link: Link) -> None:
     """Raise ``LinkOver`` if something else has taken the place of what the link was made for."""
     try:
-        state = await client.request("STAT", name=link.target, identity=None if link.is_folder else True)
+        state = await client.request("STAT", name=link.target, identity=True)
     except ErrorReply as error:
         if error.code not in SENTENCES:
             raise

@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from files_app.access.policy import require
+from files_app.access.principals import principal_of
 from files_app.views.bodies import extensions_of
 from files_app.views.conditions import MAX_LOOKS, restless
 from files_app.views.direct import sent_to_server
@@ -132,8 +133,10 @@ async def _relay(
 
 
 def _unsent(request: HttpRequest, state: Fields, selection: Selection) -> HttpResponse:
-    # A visitor of a link must not learn in which folder of ours the file is.
-    name, size = shown(state["name"].rpartition("/")[2]), state["size"]
+    name, size = state["name"], state["size"]
+    if principal_of(request).kind == "link":  # whose visitor must not learn in which folder of ours it is
+        name = name.rpartition("/")[2]
+    name = shown(name)
     if selection.status == 304:
         return _empty(state, 304)
     if selection.status == 412:

@@ -23,7 +23,7 @@ class List(NamedTuple):
 
 
 class Stat(NamedTuple):
-    """One of the two: a file or a folder (with a slash at the end) by its name, or an upload by its id."""
+    """One of the two: a file by its name, or an upload by its id. ``identity`` is asked of folders, too."""
 
     name: str | None
     upload: str | None
@@ -31,7 +31,7 @@ class Stat(NamedTuple):
 
     @property
     def is_about_folder(self) -> bool:
-        return self.name is not None and (not self.name or self.name.endswith("/"))
+        return self.identity and self.name is not None and (not self.name or self.name.endswith("/"))
 
 
 class Get(NamedTuple):

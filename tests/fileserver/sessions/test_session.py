@@ -352,24 +352,25 @@ def test_stat_gives_the_state_of_a_file(peer: Peer, folder: Path) -> None:
 def test_stat_tells_a_file_and_a_folder_from_whatever_takes_their_place(peer: Peer, folder: Path) -> None:
     (folder / "week 1").mkdir()
     (folder / "week 1" / "a").write_bytes(b"12345")
-    found = peer.ask("STAT", name="week 1/")
+    found = peer.ask("STAT", name="week 1/", identity=True)
     assert found == {"name": "week 1/", "identity": found["identity"]}
     file = peer.ask("STAT", name="week 1/a", identity=True)
     assert file["size"] == 5
     (folder / "week 1").rename(folder / "away")
     (folder / "week 1").mkdir()
     (folder / "week 1" / "a").write_bytes(b"12345")
-    assert peer.ask("STAT", name="week 1/")["identity"] != found["identity"]
+    assert peer.ask("STAT", name="week 1/", identity=True)["identity"] != found["identity"]
     assert peer.ask("STAT", name="week 1/a", identity=True)["identity"] != file["identity"]
-    assert peer.ask("STAT", name="away/")["identity"] == found["identity"]
-    assert peer.ask("STAT", name="")["name"] == ""
-    assert peer.refusal(b"STAT gone/\n")["code"] == "not-found"
+    assert peer.ask("STAT", name="away/", identity=True)["identity"] == found["identity"]
+    assert peer.ask("STAT", name="", identity=True)["name"] == ""
+    assert peer.refusal(request("STAT", name="gone/", identity=True))["code"] == "not-found"
+    assert peer.refusal(b"STAT week 1/\n")["code"] == "bad-name"
 
 
 def test_mkdir_makes_a_folder_that_stays(peer: Peer, folder: Path) -> None:
     made = peer.ask("MKDIR", name="class 7/week 1")
     assert made["name"] == "class 7/week 1/"
-    assert made == peer.ask("STAT", name="class 7/week 1/")
+    assert made == peer.ask("STAT", name="class 7/week 1/", identity=True)
     assert (folder / "class 7" / "week 1").is_dir()
     assert peer.ask("LIST") == {"count": 0, "more": False}
     (folder / "a").write_bytes(b"x")
