@@ -3,7 +3,10 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from files_app.views.accounts import AdminLogin
+
 urlpatterns = [
+    path("admin/login/", AdminLogin.as_view(), name="admin-login"),
     path("admin/", admin.site.urls),
     path("", include("files_app.urls")),
 ]

@@ -6,6 +6,7 @@ from files_app.models.files import File
 from files_app.models.links import Link, LinkDownload, LinkUpload
 from files_app.models.rules import AccessRule
 from files_app.models.runs import ServerRun
+from files_app.models.throttle import Throttle
 from files_app.models.transfers import Transfer
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "LinkDownload",
     "LinkUpload",
     "ServerRun",
+    "Throttle",
     "Transfer",
 ]

@@ -1,23 +1,70 @@
 """Log in, log out, change the password: Django's own views, in our look."""
 
+import unicodedata
 from typing import Any
 
 from django.contrib.auth import logout
+from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView, LogoutView, PasswordChangeView
 from django.contrib.sessions.models import Session
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
-from django.urls import reverse_lazy
+from django.urls import reverse, reverse_lazy
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from files_app.access.audit import Action, record
 from files_app.access.policy import NotAllowed
+from files_app.access.principals import address_of
+from files_app.access.throttle import TooManyTries, Try, Who, checking, claim
+from files_app.access.visitors import remember_visitor, visitor_of
+from files_app.views.relay import error_response
 
 
 class Login(LoginView):
+    """Of the admin, too. A try is claimed before the password is looked at."""
+
     template_name = "login.html"
     redirect_authenticated_user = True
+    _try: Try
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        response = super().dispatch(request, *args, **kwargs)
+        remember_visitor(request, response)
+        return response
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        name = unicodedata.normalize("NFKC", request.POST.get("username", "")).strip()[:150]
+        try:
+            self._try = claim(Who("account", name, address_of(request), visitor_of(request)))
+        except TooManyTries as error:
+            return self._slowed(error)
+        with checking:
+            return super().post(request, *args, **kwargs)
+
+    def _slowed(self, error: TooManyTries) -> HttpResponse:
+        context = self.get_context_data(form=AuthenticationForm(), problem=str(error))
+        response = self.render_to_response(context, status=429)
+        response["Retry-After"] = str(error.seconds)
+        return response
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        self._try.succeeded()
+        return super().form_valid(form)
+
+
+class AdminLogin(Login):
+    """Somebody who is logged in and may not use the admin is told so: a redirect would come back here."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        user = request.user
+        if user.is_authenticated and not user.is_staff:
+            return error_response(request, 403, "Your account may not use the admin.")
+        return super().dispatch(request, *args, **kwargs)
+
+    def get_default_redirect_url(self) -> str:
+        return reverse("admin:index")
 
 
 class Logout(LogoutView):

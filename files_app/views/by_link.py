@@ -15,7 +15,8 @@ from files_app.access.claims import NothingLeft
 from files_app.access.links import RIGHTS, SESSION_KEY, find, is_unlocked, label_of, mark_of
 from files_app.access.policy import may
 from files_app.access.principals import address_of
-from files_app.access.visitors import remember_visitor
+from files_app.access.throttle import TooManyTries, Who, checking, claim
+from files_app.access.visitors import remember_visitor, visitor_of
 from files_app.models.links import Link
 from files_app.views.relay import connect, error_response, handle_errors, is_navigation
 from fileserver.client.aio import AsyncClient
@@ -98,7 +99,9 @@ def by_link(kind: str, to_the_end: bool = False) -> Callable[[Callable[..., Any]
                 asking.set(request.principal)  # type: ignore[attr-defined]
                 response = await _through(view, request, link, **names)
             except Locked:
-                return password_page(request)
+                response = password_page(request)
+                remember_visitor(request, response)
+                return response
             except (LinkOver, NothingLeft) as error:
                 return over(request, error)
             if remember_visitor(request, response):
@@ -157,9 +160,18 @@ def unlock(request: HttpRequest, token: str, kind: str) -> HttpResponse:
     if link is None:
         return error_response(request, 404, "There is no such link.")
     if link.password:
-        if not check_password(request.POST.get("password", ""), link.password):
+        try:
+            attempt = claim(Who("link", str(link.pk), address_of(request), visitor_of(request)))
+        except TooManyTries as error:
+            response = password_page(request, str(error), 429)
+            response["Retry-After"] = str(error.seconds)
+            return response
+        with checking:
+            is_right = check_password(request.POST.get("password", ""), link.password)
+        if not is_right:
             record(Action.LINK_REFUSED, str(link))
             return password_page(request, "That is not the password.")
+        attempt.succeeded()
         unlocked = request.session.get(SESSION_KEY, {})
         request.session[SESSION_KEY] = {**unlocked, str(link.pk): mark_of(link)}
     return redirect(request.path)

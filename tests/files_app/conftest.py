@@ -22,7 +22,7 @@ from files_app.history.recorder import Recorder, _impatient_options
 from files_app.history.spill import spill_path
 from files_app.hosting.assembly import listening, recording
 from files_app.hosting.rights import following_rights
-from files_app.models import AccessRule, AuditEvent, File, ServerRun, Transfer
+from files_app.models import AccessRule, AuditEvent, File, ServerRun, Throttle, Transfer
 from files_app.models.rules import RIGHTS
 from fileserver.client.blocking import Client
 from fileserver.events import TransferStarted
@@ -60,6 +60,9 @@ def _require_temporary_database(tmp_path_factory: pytest.TempPathFactory) -> Non
         pytest.exit(f"The tests would use the database {name}, which is not theirs.", returncode=3)
 
 
+EMPTIED = (Transfer, ServerRun, File, LogEntry, Session, AccessRule, User, Group, AuditEvent, Throttle)
+
+
 @pytest.fixture
 def database(
     django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
@@ -71,7 +74,18 @@ def database(
         _require_temporary_database(tmp_path_factory)
         spill_path().unlink(missing_ok=True)
         with transaction.atomic():
-            for model in (Transfer, ServerRun, File, LogEntry, Session, AccessRule, User, Group, AuditEvent):
+            for model in (
+                Transfer,
+                ServerRun,
+                File,
+                LogEntry,
+                Session,
+                AccessRule,
+                User,
+                Group,
+                AuditEvent,
+                Throttle,
+            ):
                 model._default_manager.all().delete()
         snapshots.refresh()  # the next test knows nobody
 
