@@ -179,7 +179,7 @@ class FileServer:
 
     def _welcome(self, sock: socket.socket, host: str, peer: str) -> "Client | None":
         """A client from its socket, unless a limit is reached or the server is stopping."""
-        if reason := self._reason_to_refuse(host):
+        if reason := self._reason_to_refuse(sock, host):
             self._refuse(sock, peer, reason)
             return None
         tls = self._context.options.tls
@@ -196,13 +196,14 @@ class FileServer:
             self.registry.clients_changed(len(self._clients))
         return client
 
-    def _reason_to_refuse(self, host: str) -> str | None:
+    def _reason_to_refuse(self, sock: socket.socket, host: str) -> str | None:
         limits = self.limits
         with self._lock:
             if len(self._clients) >= limits.max_clients:
                 return f"The server has its {limits.max_clients} clients; try again later."
             most = limits.max_clients_per_address
-            if not most or is_loopback(host):
+            # This machine has no limit, whichever of its addresses it comes from: the site is one client.
+            if not most or is_loopback(host) or host == sock.getsockname()[0]:
                 return None
             mine = sum(client.host == host for client in self._clients)
         return f"Your address has its {most} connections; try again later." if mine >= most else None

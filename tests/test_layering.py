@@ -38,6 +38,7 @@ ROOMS = {
     ],
     "files_app": [
         "sizes",
+        "qr",
         "async_middleware",
         "database",
         "checks",

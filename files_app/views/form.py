@@ -17,9 +17,11 @@ from django.views.decorators.http import require_POST
 from files_app.access.origin import require_own_page
 from files_app.access.policy import require_put
 from files_app.access.principals import relay_token
-from files_app.views.relay import HTTP_STATUS, error_response, on_behalf_of, server_address
+from files_app.access.public import server_address
+from files_app.views.relay import HTTP_STATUS, error_response, on_behalf_of
 from files_app.views.temporary import NoRoom, kept_on_disk
 from fileserver.client.blocking import Client
+from fileserver.net.address import where_reached
 from fileserver.wire.replies import BadReply, ErrorReply
 
 
@@ -66,7 +68,8 @@ def upload_form(request: HttpRequest) -> HttpResponse:
     exists = request.POST.get("exists") or "fail"
     require_put(request, exists, file.name)  # which is not known before the form has been taken apart
     try:
-        with Client(settings.SERVER_HOST, settings.SERVER_PORT, token=relay_token()) as client:
+        host = where_reached(settings.SERVER_HOST)
+        with Client(host, settings.SERVER_PORT, token=relay_token()) as client:
             client.put(file.name, file, file.size or 0, exists=exists, **on_behalf_of(request))
     except ErrorReply as error:
         return error_response(request, HTTP_STATUS.get(error.code, 502), error.message)

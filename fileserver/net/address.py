@@ -4,8 +4,18 @@ import functools
 import ipaddress
 
 
+def literal(host: str) -> str:
+    """As it stands in a URL, and in the header ``Host``."""
+    return f"[{host}]" if ":" in host else host
+
+
 def address_text(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"{literal(host)}:{port}"
+
+
+def where_reached(host: str) -> str:
+    """Where a program on this machine reaches a server that listens on ``host``: "all addresses" is none."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - nothing listens
 
 
 def host_of(text: str) -> str:

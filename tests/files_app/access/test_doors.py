@@ -79,6 +79,8 @@ DOORS = [
     Door("api/files", "GET", ["list"], "/api/files"),
     Door("api/history", "GET", [], "/api/history", is_for_accounts=True),
     Door("api/status", "GET", ["watch"], "/api/status"),
+    Door("address/", "GET", [], "/address/", is_for_all=True),
+    Door("address/", "HEAD", [], "/address/", is_for_all=True),
     Door("login/", "GET", [], "/login/", is_for_all=True),
     Door("login/", "POST", [], "/login/", is_for_all=True),
     Door("login/", "OPTIONS", [], "/login/", is_for_all=True),

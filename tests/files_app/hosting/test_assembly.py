@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from files_app.hosting.assembly import page_url
+from files_app.hosting.assembly import page_url_here
 
 
 @pytest.mark.parametrize(
@@ -25,4 +25,4 @@ def test_where_the_page_is_is_told_only_if_it_is_there(
     settings.ALLOWED_HOSTS, settings.HTTPS = ["localhost", "127.0.0.1", "[::1]"], False
     for name, value in changed.items():
         setattr(settings, name, value)
-    assert page_url() == url
+    assert page_url_here() == url
