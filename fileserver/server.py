@@ -202,8 +202,7 @@ class FileServer:
             if len(self._clients) >= limits.max_clients:
                 return f"The server has its {limits.max_clients} clients; try again later."
             most = limits.max_clients_per_address
-            # This machine has no limit, whichever of its addresses it comes from: the site is one client.
-            if not most or is_loopback(host) or host == sock.getsockname()[0]:
+            if not most or is_loopback(host) or host == sock.getsockname()[0]:  # this machine itself
                 return None
             mine = sum(client.host == host for client in self._clients)
         return f"Your address has its {most} connections; try again later." if mine >= most else None

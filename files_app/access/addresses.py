@@ -72,7 +72,7 @@ def default_addresses() -> list[str]:
 
 
 def for_others(found: Iterable[Found], default: Collection[str]) -> list[str]:
-    """Those of use to others: those of IPv4 first, which are shorter and always work; ``default`` before others."""
+    """Those of use to others: of IPv4 first, which are shorter; of each kind those of ``default`` first."""
 
     def order(host: str) -> tuple[bool, bool]:
         return (":" in host, host not in default)

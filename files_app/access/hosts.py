@@ -46,7 +46,7 @@ class FullName:
     """
 
     def __init__(self) -> None:
-        # Both are replaced as a whole, so they are read without a lock; at worst two threads ask for the name.
+        # Both are replaced as a whole, so they are read without a lock; at worst two threads ask for it.
         self._asked, self._known = "", ""
 
     def of(self, name: str) -> str:

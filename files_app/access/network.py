@@ -19,7 +19,7 @@ def require_private(host: str, setting: str) -> None:
         is_managed = can_log_in().exists()
     if not is_managed:
         raise CommandError(
-            f"Refusing to listen on {host}: others reach it, and there is no account yet to manage that with. "
+            f"Refusing to listen on {host}: others reach it, and there is no account yet. "
             "`manage.py start --lan` makes one and listens on the network, `manage.py adduser` makes one. "
             f"Or set {setting} to 127.0.0.1, ::1 or localhost."
         )

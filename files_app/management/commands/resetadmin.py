@@ -24,7 +24,8 @@ class Command(BaseCommand):
         require_migrated()
         name = options["name"]
         with as_command_errors(), transaction.atomic():
-            user = User.objects.filter(username=name).first()
+            # What cannot be printed is in no name, and may be nothing that a database can be asked for.
+            user = User.objects.filter(username=name).first() if name.isprintable() else None
             if user is None:
                 raise CommandError(
                     f"There is no account {name!r}. Make one: python manage.py adduser NAME --admin"
