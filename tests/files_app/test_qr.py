@@ -23,7 +23,9 @@ def read_image(rows: list[list[int]]) -> list[str]:
 
 def read_lines(text: str) -> list[str]:
     """What it sees in a terminal, on a dark background."""
-    return read_image([[HALVES[char][half] for char in line] for line in text.splitlines() for half in (0, 1)])
+    return read_image(
+        [[HALVES[char][half] for char in line] for line in text.splitlines() for half in (0, 1)]
+    )
 
 
 @pytest.mark.parametrize("url", URLS)

@@ -17,7 +17,11 @@ TABLE: dict[str, tuple[list[Found], list[str], list[str]]] = {
     "each once": ([LAN, Found("eth0.1", "192.168.1.5")], [], ["192.168.1.5"]),
     "a default route through a VPN": ([Found("tun0", "10.8.0.2"), LAN], ["10.8.0.2"], ["192.168.1.5"]),
     "loopback": ([Found("lo", "127.0.0.1"), Found("lo", "::1"), Found("lo0", "127.0.1.1")], [], []),
-    "link-local": ([Found("eth0", "169.254.3.4"), Found("eth0", "fe80::1"), Found("en0", "fe80::1%en0")], [], []),
+    "link-local": (
+        [Found("eth0", "169.254.3.4"), Found("eth0", "fe80::1"), Found("en0", "fe80::1%en0")],
+        [],
+        [],
+    ),
     "no address": ([Found("eth0", "0.0.0.0"), Found("eth0", "::"), Found("eth0", "nonsense")], [], []),
     "macOS": ([Found("en0", "192.168.1.5"), Found("utun3", "10.8.0.2")], [], ["192.168.1.5"]),
     "Windows": (
@@ -34,7 +38,18 @@ TABLE: dict[str, tuple[list[Found], list[str], list[str]]] = {
 }
 VIRTUAL = (
     *("docker0", "br-1f2e3d", "veth12ab", "virbr0", "cni0", "podman1", "lxcbr0", "lxdbr0", "tun0", "tap1"),
-    *("wg0", "tailscale0", "utun4", "ppp0", "ztabcdef12", "vmnet8", "vboxnet0", "vnet0", "cali123", "DOCKER0"),
+    *(
+        "wg0",
+        "tailscale0",
+        "utun4",
+        "ppp0",
+        "ztabcdef12",
+        "vmnet8",
+        "vboxnet0",
+        "vnet0",
+        "cali123",
+        "DOCKER0",
+    ),
 )
 
 

@@ -26,7 +26,9 @@ def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
     wait_until(lambda: hosts._full_name.of("teacher"))
 
 
-def test_on_the_network_each_address_and_name_of_this_machine_is_allowed_and_what_is_set(settings: Any) -> None:
+def test_on_the_network_each_address_and_name_of_this_machine_is_allowed_and_what_is_set(
+    settings: Any,
+) -> None:
     settings.WEB_HOST = "0.0.0.0"
     assert list(AllowedHosts(["files.example.org"])) == [
         *("files.example.org", "localhost", "127.0.0.1", "[::1]", "192.168.1.5", "[fd00::5]", "[fe80::1]"),
@@ -44,7 +46,10 @@ def test_on_loopback_it_is_what_is_set(settings: Any, host: str) -> None:
 @pytest.mark.parametrize(
     ("host", "status"),
     [
-        *((host, 200) for host in ("192.168.1.5", "192.168.1.5:8000", "[fd00::5]:8000", "TEACHER.local:8000")),
+        *(
+            (host, 200)
+            for host in ("192.168.1.5", "192.168.1.5:8000", "[fd00::5]:8000", "TEACHER.local:8000")
+        ),
         *((host, 200) for host in ("localhost:8000", "127.0.0.1", "teacher.school.example", "[::1]")),
         *((host, 400) for host in ("evil.example", "192.168.1.6", "teacher.evil.example", "x.teacher.local")),
         *((host, 400) for host in ("[fd00::6]:8000", "192.168.1.5.evil.example", "*", "")),

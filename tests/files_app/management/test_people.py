@@ -140,7 +140,9 @@ class TestAddUser:
     def test_a_file_that_cannot_be_written_leaves_no_account(self) -> None:
         password_file("ann").mkdir()
         try:
-            with pytest.raises(CommandError, match=r"password-ann cannot be written: .* No password was changed"):
+            with pytest.raises(
+                CommandError, match=r"password-ann cannot be written: .* No password was changed"
+            ):
                 call_command("adduser", "ann", "--generate", stdout=io.StringIO())
         finally:
             password_file("ann").rmdir()
@@ -207,7 +209,8 @@ class TestStartOnNetwork:
             call_command("start", option)
 
     @pytest.mark.parametrize(
-        ("address", "words"), [("127.0.0.1", "this machine only"), ("203.0.113.9", "no address of this machine")]
+        ("address", "words"),
+        [("127.0.0.1", "this machine only"), ("203.0.113.9", "no address of this machine")],
     )
     def test_an_address_that_will_not_do_is_a_sentence(self, address: str, words: str, settings: Any) -> None:
         before = settings.WEB_HOST

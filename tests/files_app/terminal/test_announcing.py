@@ -101,7 +101,7 @@ def test_on_loopback_it_is_one_sentence(screen: Callable[..., Screen], settings:
     terminal = screen()
     settings.WEB_HOST = "127.0.0.1"
     announcement().tell()
-    assert terminal.text.split() == "The page is at http://127.0.0.1:8000/ Ctrl+C stops.".split()
+    assert terminal.text.split() == ["The", "page", "is", "at", "http://127.0.0.1:8000/", "Ctrl+C", "stops."]
 
 
 def test_another_address_is_told_once_with_its_code(
