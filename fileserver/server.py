@@ -20,7 +20,7 @@ from fileserver import workers
 from fileserver.context import ServerContext
 from fileserver.events import ClientConnected, ClientDisconnected, ClientRefused, Observer, ignore
 from fileserver.limits import Limits, Options
-from fileserver.net.address import address_text, is_loopback
+from fileserver.net.address import address_text, is_own_client
 from fileserver.net.connection import Connection
 from fileserver.net.listener import listen
 from fileserver.net.refusals import Refusals
@@ -202,7 +202,7 @@ class FileServer:
             if len(self._clients) >= limits.max_clients:
                 return f"The server has its {limits.max_clients} clients; try again later."
             most = limits.max_clients_per_address
-            if not most or is_loopback(host) or host == sock.getsockname()[0]:  # this machine itself
+            if not most or is_own_client(sock, host):
                 return None
             mine = sum(client.host == host for client in self._clients)
         return f"Your address has its {most} connections; try again later." if mine >= most else None

@@ -1,4 +1,4 @@
-"""``manage.py start --lan`` as it is used: servers on one host; a browser, curl and commands on another one."""
+"""``manage.py start --lan`` as it is used: servers on one host; browser, curl and commands on another one."""
 
 import contextlib
 import fcntl
@@ -291,7 +291,7 @@ def test_who_may_drop_uploads_and_sees_nothing_of_others(begin: Begin, page: Any
 
 @pytest.fixture
 def second_network(hosts: tuple[Host, Host]) -> Iterator[None]:
-    """The server's host is in two networks; the test may take the first one away, and give it a new address."""
+    """The server is in two networks. The test may take it out of the first one, and give it a new address."""
     server, client = hosts
     server.ip("addr", "add", f"{OTHER_SERVER}/24", "dev", "lan0")
     client.ip("addr", "add", f"{OTHER_CLIENT}/24", "dev", "lan0")

@@ -266,6 +266,22 @@ def test_what_runs_already_is_named(stack: Stack, started: Started) -> None:
     assert "Traceback" not in again.stderr + site.stderr
 
 
+def test_a_site_told_to_listen_on_the_network_takes_nobody_for_local(stack: Stack) -> None:
+    assert stack.manage("migrate", "--verbosity", "0").returncode == 0
+    where = f"0.0.0.0:{stack.web_port}"
+    refused = stack.manage("runserver", where, "--noreload")
+    assert (refused.returncode, "Refusing to listen on 0.0.0.0" in refused.stderr) == (1, True)
+    assert stack.manage("adduser", "ann", "--generate").returncode == 0
+    stack.start_server()
+    stack.site = stack.spawn("runserver", where, "--noreload")
+    try:
+        stack.wait_listening(stack.web_port)
+        assert stack.request("DELETE", "/files/sample.txt")[0] == 401
+        assert (stack.files / "sample.txt").exists()
+    finally:
+        stack.stop()
+
+
 def test_what_cannot_start_at_all_ends_it_with_a_sentence(stack: Stack, start: Start) -> None:
     stack.environment["FILES_DIRECTORY"] = str(stack.home / "nothing")
     running = start()

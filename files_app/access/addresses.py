@@ -51,9 +51,13 @@ def _look(moment: int) -> Machine:
 
 def found_addresses() -> list[Found]:
     """Each address of each interface, as the system tells them."""
+    try:
+        adapters = ifaddr.get_adapters()
+    except OSError:  # no memory for it, or no descriptor; a later look may work
+        return []
     return [
         Found(adapter.nice_name, ip.ip if isinstance(ip.ip, str) else ip.ip[0])
-        for adapter in ifaddr.get_adapters()
+        for adapter in adapters
         for ip in adapter.ips
     ]
 

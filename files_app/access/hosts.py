@@ -34,8 +34,10 @@ def own_hosts() -> Iterator[str]:
     yield "localhost"
     yield from map(literal, machine().own)
     name = socket.gethostname().lower()
-    for one in (name, f"{name.partition('.')[0]}.local", _full_name.of(name)):
-        if _NAME.fullmatch(one):
+    short, _, _ = name.partition(".")
+    for one in (name, f"{short}.local", _full_name.of(name)):
+        # A name server of somebody else may call us by any name: one that does not begin as ours is none.
+        if _NAME.fullmatch(one) and one.partition(".")[0] == short:
             yield one
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import ipaddress
+import socket
 
 
 def literal(host: str) -> str:
@@ -41,3 +42,8 @@ def is_loopback(host: str) -> bool:
     """Whether ``host`` is an address of this machine that no other machine reaches. Names are none."""
     address = read_address(host)
     return address is not None and address.is_loopback
+
+
+def is_own_client(sock: socket.socket, peer: str) -> bool:
+    """Whether a client is on this machine. It may have come by the very address that it has connected to."""
+    return is_loopback(peer) or peer == sock.getsockname()[0]

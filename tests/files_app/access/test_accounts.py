@@ -45,16 +45,18 @@ def test_a_name_that_cannot_be_is_a_sentence(name: str) -> None:
 
 def test_a_name_that_is_taken_in_other_letters_is_taken() -> None:
     User.objects.create(username="Ann")
-    with pytest.raises(AccountError, match="There is an account Ann already"):
+    with pytest.raises(AccountError, match=r"There is an account Ann already"):
         new_account("ann")
 
 
 def test_groups_are_those_that_there_are() -> None:
-    with pytest.raises(AccountError, match="no group 'staff'. There is none yet. Groups are made at /admin/"):
+    with pytest.raises(
+        AccountError, match=r"no group 'staff'\. There is none yet\. Groups are made at /admin/"
+    ):
         groups_of(["staff"])
     pupils, teachers = (Group.objects.create(name=name) for name in ("pupils", "teachers"))
     assert groups_of(["teachers", "pupils", "teachers"]) == [teachers, pupils]
-    with pytest.raises(AccountError, match="no group 'staff'. There are: pupils, teachers."):
+    with pytest.raises(AccountError, match=r"no group 'staff'\. There are: pupils, teachers\."):
         groups_of(["pupils", "staff"])
 
 

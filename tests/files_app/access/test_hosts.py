@@ -80,6 +80,14 @@ def test_a_name_that_would_be_a_pattern_or_can_be_no_name_is_left_out(
     assert "192.168.1.5" in found
 
 
+def test_a_name_server_cannot_give_this_machine_a_name_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts.socket, "getfqdn", lambda name: "evil.example")
+    full = FullName()
+    monkeypatch.setattr(hosts, "_full_name", full)
+    wait_until(lambda: full.of("teacher"))
+    assert not {"evil.example", "evil.local"} & set(own_hosts())
+
+
 def test_nobody_waits_for_a_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
     answers, asks = socket.socketpair()
     with answers, asks:

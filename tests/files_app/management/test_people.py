@@ -96,7 +96,7 @@ class TestAddUser:
         assert not User.objects.exists()
 
     def test_without_a_terminal_it_names_the_option(self) -> None:
-        with pytest.raises(CommandError, match="no terminal .* Give --generate"):
+        with pytest.raises(CommandError, match=r"no terminal .* Give --generate"):
             call_command("adduser", "ann")
         assert not User.objects.exists()
 
