@@ -3,6 +3,7 @@
 A test module takes the fixtures by their names: ``page = browsing.page``.
 """
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -47,20 +48,31 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
 
 
-@pytest.fixture
-def page(browser: Any, stack: Stack) -> Iterator[Any]:
-    """A page that is open and online. Whatever breaks the content security policy fails the test."""
+@contextlib.contextmanager
+def new_page(browser: Any) -> Iterator[Any]:
+    """An empty page. Whatever breaks the content security policy fails the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda said: complaints.append(said.text) if "Content Security" in said.text else None)
-    page.goto(stack.url)
-    expect(page.locator("#status")).to_have_attribute("data-state", "online", timeout=PATIENCE)
     yield page
     context.close()
     assert complaints == []
+
+
+@pytest.fixture
+def page(browser: Any, stack: Stack) -> Iterator[Any]:
+    """A page that is open and online."""
+    with new_page(browser) as page:
+        page.goto(stack.url)
+        is_online(page)
+        yield page
+
+
+def is_online(page: Any) -> None:
+    expect(page.locator("#status")).to_have_attribute("data-state", "online", timeout=PATIENCE)
 
 
 def shows(locator: Any) -> None:

@@ -25,6 +25,8 @@ from tests.browsing import (
     expect,
     file_row,
     is_in,
+    is_online,
+    new_page,
     playwright,
     shows,
     upload_row,
@@ -32,7 +34,7 @@ from tests.browsing import (
 from tests.files_app.test_qr import read_lines
 from tests.namespaces import NEW_SERVER, OTHER_CLIENT, OTHER_SERVER, SERVER, SERVER6, Host, two_hosts
 from tests.servers import wait_until
-from tests.stack import PROJECT, Stack
+from tests.stack import PROJECT, Stack, end_supervisor
 
 PASSWORD = re.compile(r"\b[a-z2-9]{5}(?:-[a-z2-9]{5}){3}\b")
 COLUMNS, ROWS = 100, 40
@@ -81,13 +83,7 @@ class Lan:
         os.write(self._fd, b"\x03")
 
     def end(self) -> None:
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(45)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        end_supervisor(self.process)
         self._reader.join()
         os.close(self._fd)
 
@@ -153,19 +149,8 @@ def browser(hosts: tuple[Host, Host], tmp_path: Path) -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda said: complaints.append(said.text) if "Content Security" in said.text else None)
-    yield page
-    context.close()
-    assert complaints == []
-
-
-def is_online(page: Any) -> None:
-    expect(page.locator("#status")).to_have_attribute("data-state", "online", timeout=PATIENCE)
+    with new_page(browser) as page:
+        yield page
 
 
 def log_in(page: Any, lan: Lan, password: str) -> None:

@@ -17,7 +17,7 @@ import pytest
 from fileserver.client.blocking import Client
 from fileserver.pacing import Pace
 from tests.servers import wait_until
-from tests.stack import PROJECT, Stack
+from tests.stack import PROJECT, Stack, end_supervisor
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc, sends signals")
 
@@ -61,13 +61,7 @@ class Started:
         return found
 
     def end(self) -> None:
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(45)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        end_supervisor(self.process)
         try:
             wait_until(self.are_ports_free, 45)
         finally:

@@ -46,6 +46,7 @@ class Command(BaseCommand):
         require_nothing_secret(settings.FILES_DIRECTORY)
         require_free_port(settings.SERVER_HOST, settings.SERVER_PORT, "SERVER_PORT")
         require_free_port(settings.WEB_HOST, settings.WEB_PORT, "WEB_PORT")
+        require_two_ports()
         call_command("migrate", verbosity=0, interactive=False)
         if options["lan"]:
             self.prepare_people(options["guests"])
@@ -76,6 +77,12 @@ class Command(BaseCommand):
 def listen_on_network(address: str | None) -> None:
     """On all addresses of IPv4, or on that one alone; the children are told by their environment."""
     settings.SERVER_HOST = settings.WEB_HOST = host_of_address(address) if address else ALL_ADDRESSES
+
+
+def require_two_ports() -> None:
+    """Else the first server to listen would be taken for both."""
+    if settings.SERVER_PORT == settings.WEB_PORT != 0:
+        raise CommandError(f"SERVER_PORT and WEB_PORT are both {settings.WEB_PORT}: give each its own.")
 
 
 def programs(slow_motion: bool) -> list[Program]:
