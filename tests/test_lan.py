@@ -227,6 +227,12 @@ def test_guests_who_may_read_may_do_nothing_else_at_either_port(begin: Begin, tm
     assert (tmp_path / "got" / "sample.txt").read_text() == "hello"
     refused = lan.manage("upload", str(PROJECT / "LICENSE"))
     assert (refused.returncode, "Traceback" in refused.stderr) == (1, False)
+    said = lan.client.run(
+        *("curl", "-s", "-m", "10", f"telnet://{SERVER}:{lan.stack.server_port}"),
+        input="DELETE sample.txt\nGET sample.txt\nQUIT\n",
+    ).stdout
+    assert re.findall(r"^ERR .*\"(denied)\"", said, re.MULTILINE) == ["denied"]
+    assert "hello" in said
     # At this host itself nobody is more than a guest either.
     assert lan.curl("/files/sample.txt", "-X", "DELETE", host="127.0.0.1", at=lan.server)[0] == 401
     # And a name of somebody else that leads here gets nothing.
