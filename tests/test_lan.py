@@ -239,7 +239,7 @@ def test_guests_who_may_read_may_do_nothing_else_at_either_port(begin: Begin, tm
     assert (refused.returncode, "Traceback" in refused.stderr) == (1, False)
     said = lan.talk("DELETE sample.txt\nGET sample.txt\nQUIT\n")
     assert "ERR" in said.splitlines()[0]
-    assert '"denied"' in said.splitlines()[0]
+    assert '"auth-required"' in said.splitlines()[0]
     assert "hello" in said
     # At this host itself nobody is more than a guest either.
     assert lan.curl("/files/sample.txt", "-X", "DELETE", host="127.0.0.1", at=lan.server)[0] == 401
