@@ -30,16 +30,23 @@ MIB = 1 << 20
 PATIENCE = 15_000  # milliseconds until a condition in the page must hold
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+@contextlib.contextmanager
+def chromium_by(program: Callable[[str], str | Path] = str) -> Iterator[Any]:
+    """Chromium; ``program`` makes of its path that of what is to be started."""
     if not CHROMIUM:
         if os.environ.get("REQUIRE_BROWSER"):
             pytest.fail("Chromium is missing, and REQUIRE_BROWSER is set")
         pytest.skip("Chromium is not installed: the page is not tested")
     with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        chromium = running.chromium.launch(executable_path=str(program(CHROMIUM)), args=FLAGS)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium_by() as chromium:
+        yield chromium
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """``manage.py start --lan`` as it is used: servers on one host; browser, curl and commands on another one."""
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -9,7 +8,6 @@ import stat
 import struct
 import subprocess
 import sys
-import termios
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,16 +16,14 @@ from typing import Any
 import pytest
 
 from tests.browsing import (
-    CHROMIUM,
-    FLAGS,
     PATIENCE,
+    chromium_by,
     drop,
     expect,
     file_row,
     is_in,
     is_online,
     new_page,
-    playwright,
     shows,
     upload_row,
 )
@@ -35,6 +31,9 @@ from tests.files_app.test_qr import read_lines
 from tests.namespaces import NEW_SERVER, OTHER_CLIENT, OTHER_SERVER, SERVER, SERVER6, Host, two_hosts
 from tests.servers import wait_until
 from tests.stack import PROJECT, Stack, end_supervisor
+
+fcntl = pytest.importorskip("fcntl", reason="terminals and network namespaces are of Linux")
+termios = pytest.importorskip("termios")
 
 PASSWORD = re.compile(r"\b[a-z2-9]{5}(?:-[a-z2-9]{5}){3}\b")
 COLUMNS, ROWS = 100, 40
@@ -148,13 +147,8 @@ def begin(hosts: tuple[Host, Host], tmp_path: Path) -> Iterator[Begin]:
 @pytest.fixture
 def browser(hosts: tuple[Host, Host], tmp_path: Path) -> Iterator[Any]:
     """Chromium on the other host."""
-    if not CHROMIUM:
-        pytest.skip("Chromium is not installed: the page is not tested from another host")
-    program = hosts[1].browser(tmp_path, CHROMIUM)
-    with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=str(program), args=FLAGS)
+    with chromium_by(lambda path: hosts[1].browser(tmp_path, path)) as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture
