@@ -7,6 +7,7 @@ from csp.constants import NONE, SELF
 
 from cfsite import keys
 from cfsite.environment import Env
+from files_app.access.hosts import AllowedHosts
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -38,7 +39,8 @@ SERVER_PUBLIC_URL = env.str("SERVER_PUBLIC_URL", "")  # empty: the host of the p
 WEB_HOST = env.str("WEB_HOST", "127.0.0.1")
 WEB_PORT = env.number("WEB_PORT", 8000, 0, 65_535)
 DEBUG = env.flag("DEBUG", False)
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+# On the network, the addresses and names of this machine too.
+ALLOWED_HOSTS = AllowedHosts(env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"]))
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 SECRET_KEY_FILE = BASE_DIR / ".secret_key"
 SECRET_KEY = env.str("SECRET_KEY", "") or keys.load_or_make(SECRET_KEY_FILE)

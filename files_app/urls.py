@@ -20,6 +20,7 @@ urlpatterns = [
     path("upload/", form.upload_form, name="upload-form"),
     path("history/", views.history, name="history"),
     path("history/recent/", views.recent, name="recent"),
+    path("address/", views.address, name="address"),
     path("login/", accounts.Login.as_view(), name="login"),
     path("logout/", accounts.Logout.as_view(), name="logout"),
     path("account/", accounts.Account.as_view(), name="account"),

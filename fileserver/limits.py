@@ -1,6 +1,7 @@
 """What a server allows its clients, and how it works: all that may be set, with its defaults."""
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fileserver import workers
@@ -35,4 +36,5 @@ class Options:
     pace: Pace | None = None  # for everybody; ``None`` is full speed
     direct: bool = False  # whether browsers with a ticket are served over HTTP
     tls: ssl.SSLContext | None = None  # encrypts what clients and server say; ``None``: plain text
-    page_url: str | None = None  # of the site's page, where a browser that opens this port is sent
+    # Where the site's page is, to which a browser that opens this port is sent; it may change meanwhile.
+    page_url: Callable[[], str | None] = lambda: None

@@ -20,7 +20,7 @@ from fileserver import workers
 from fileserver.context import ServerContext
 from fileserver.events import ClientConnected, ClientDisconnected, ClientRefused, Observer, ignore
 from fileserver.limits import Limits, Options
-from fileserver.net.address import address_text, is_loopback
+from fileserver.net.address import address_text, is_own_client
 from fileserver.net.connection import Connection
 from fileserver.net.listener import listen
 from fileserver.net.refusals import Refusals
@@ -179,7 +179,7 @@ class FileServer:
 
     def _welcome(self, sock: socket.socket, host: str, peer: str) -> "Client | None":
         """A client from its socket, unless a limit is reached or the server is stopping."""
-        if reason := self._reason_to_refuse(host):
+        if reason := self._reason_to_refuse(sock, host):
             self._refuse(sock, peer, reason)
             return None
         tls = self._context.options.tls
@@ -196,13 +196,13 @@ class FileServer:
             self.registry.clients_changed(len(self._clients))
         return client
 
-    def _reason_to_refuse(self, host: str) -> str | None:
+    def _reason_to_refuse(self, sock: socket.socket, host: str) -> str | None:
         limits = self.limits
         with self._lock:
             if len(self._clients) >= limits.max_clients:
                 return f"The server has its {limits.max_clients} clients; try again later."
             most = limits.max_clients_per_address
-            if not most or is_loopback(host):
+            if not most or is_own_client(sock, host):
                 return None
             mine = sum(client.host == host for client in self._clients)
         return f"Your address has its {most} connections; try again later." if mine >= most else None

@@ -3,6 +3,7 @@
 A test module takes the fixtures by their names: ``page = browsing.page``.
 """
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -29,16 +30,23 @@ MIB = 1 << 20
 PATIENCE = 15_000  # milliseconds until a condition in the page must hold
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+@contextlib.contextmanager
+def chromium_by(program: Callable[[str], str | Path] = str) -> Iterator[Any]:
+    """Chromium; ``program`` makes of its path that of what is to be started."""
     if not CHROMIUM:
         if os.environ.get("REQUIRE_BROWSER"):
             pytest.fail("Chromium is missing, and REQUIRE_BROWSER is set")
         pytest.skip("Chromium is not installed: the page is not tested")
     with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        chromium = running.chromium.launch(executable_path=str(program(CHROMIUM)), args=FLAGS)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium_by() as chromium:
+        yield chromium
 
 
 @pytest.fixture(scope="module")
@@ -47,20 +55,31 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
 
 
-@pytest.fixture
-def page(browser: Any, stack: Stack) -> Iterator[Any]:
-    """A page that is open and online. Whatever breaks the content security policy fails the test."""
+@contextlib.contextmanager
+def new_page(browser: Any) -> Iterator[Any]:
+    """An empty page. Whatever breaks the content security policy fails the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda said: complaints.append(said.text) if "Content Security" in said.text else None)
-    page.goto(stack.url)
-    expect(page.locator("#status")).to_have_attribute("data-state", "online", timeout=PATIENCE)
     yield page
     context.close()
     assert complaints == []
+
+
+@pytest.fixture
+def page(browser: Any, stack: Stack) -> Iterator[Any]:
+    """A page that is open and online."""
+    with new_page(browser) as page:
+        page.goto(stack.url)
+        is_online(page)
+        yield page
+
+
+def is_online(page: Any) -> None:
+    expect(page.locator("#status")).to_have_attribute("data-state", "online", timeout=PATIENCE)
 
 
 def shows(locator: Any) -> None:

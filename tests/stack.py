@@ -20,10 +20,14 @@ START_SECONDS = 30.0
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Each another one, for they are held until all are there."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [probe.getsockname()[1] for probe in probes]
 
 
 class Stack:
@@ -33,7 +37,7 @@ class Stack:
         self.home = home
         self.files = home / "files"
         self.files.mkdir()
-        self.server_port, self.web_port = free_port(), free_port()
+        self.server_port, self.web_port = free_ports(2)
         self.environment = {
             **os.environ,
             "FILES_DIRECTORY": str(self.files),
@@ -162,6 +166,17 @@ def _answers(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
         return True
     return False
+
+
+def end_supervisor(process: "subprocess.Popen[Any]") -> None:
+    """End ``manage.py start``, which gives its servers their time."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(45)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _end(process: "subprocess.Popen[bytes] | None", number: int) -> None:

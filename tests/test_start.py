@@ -17,7 +17,7 @@ import pytest
 from fileserver.client.blocking import Client
 from fileserver.pacing import Pace
 from tests.servers import wait_until
-from tests.stack import PROJECT, Stack
+from tests.stack import PROJECT, Stack, end_supervisor
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc, sends signals")
 
@@ -61,13 +61,7 @@ class Started:
         return found
 
     def end(self) -> None:
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(45)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        end_supervisor(self.process)
         try:
             wait_until(self.are_ports_free, 45)
         finally:
@@ -264,6 +258,22 @@ def test_what_runs_already_is_named(stack: Stack, started: Started) -> None:
     assert site.returncode == 1
     assert f":{stack.web_port}: the site of such a file server is running there already" in site.stderr
     assert "Traceback" not in again.stderr + site.stderr
+
+
+def test_a_site_told_to_listen_on_the_network_takes_nobody_for_local(stack: Stack) -> None:
+    assert stack.manage("migrate", "--verbosity", "0").returncode == 0
+    where = f"0.0.0.0:{stack.web_port}"
+    refused = stack.manage("runserver", where, "--noreload")
+    assert (refused.returncode, "Refusing to listen on 0.0.0.0" in refused.stderr) == (1, True)
+    assert stack.manage("adduser", "ann", "--generate").returncode == 0
+    stack.start_server()
+    stack.site = stack.spawn("runserver", where, "--noreload")
+    try:
+        stack.wait_listening(stack.web_port)
+        assert stack.request("DELETE", "/files/sample.txt")[0] == 401
+        assert (stack.files / "sample.txt").exists()
+    finally:
+        stack.stop()
 
 
 def test_what_cannot_start_at_all_ends_it_with_a_sentence(stack: Stack, start: Start) -> None:

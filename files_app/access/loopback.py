@@ -24,13 +24,18 @@ def is_this_machine(host: str) -> bool:
 
 
 def is_local_request(request_or_scope: HttpRequest | dict[str, Any], address: str) -> bool:
+    """Whether somebody at this machine asks a site that no other machine reaches."""
+    return is_this_machine(settings.WEB_HOST) and comes_from_here(request_or_scope, address)
+
+
+def comes_from_here(request_or_scope: HttpRequest | dict[str, Any], address: str) -> bool:
     """Whether somebody at this machine asks, as far as can be told.
 
     A proxy on this machine is at a loopback address too, so nothing may hint at one, and the name that was
     asked for must be one of this machine itself: a page elsewhere can have its own name lead here (DNS
     rebinding). A proxy that passes on none of that cannot be told from a person.
     """
-    if not (is_loopback(address) and is_this_machine(settings.WEB_HOST)):
+    if not is_loopback(address):
         return False
     names = _header_names(request_or_scope)
     return not any(map(_tells_of_a_proxy, names)) and _is_own_name(_host_of(request_or_scope))

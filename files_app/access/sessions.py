@@ -6,7 +6,9 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import aget_user
+from django.contrib.sessions.models import Session
 from django.http import HttpRequest, parse_cookie
+from django.utils import timezone
 
 from files_app.access.snapshot import snapshots
 
@@ -20,6 +22,14 @@ async def user_of(cookies: str) -> Any:
     request.session = import_module(settings.SESSION_ENGINE).SessionStore(key)
     user = await aget_user(request)
     return user if user.is_authenticated else None
+
+
+def end_sessions_of(user: int) -> None:
+    """Log a person out in every browser in which they are logged in."""
+    # A session says only inside itself whose it is. There are few of them, and this is done seldom.
+    for session in Session.objects.filter(expire_date__gt=timezone.now()).iterator():
+        if session.get_decoded().get("_auth_user_id") == str(user):
+            session.delete()
 
 
 async def refresh_rights() -> None:

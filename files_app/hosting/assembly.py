@@ -6,11 +6,13 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.http.request import validate_host
 
 from files_app.access.policy import access_of
+from files_app.access.public import page_url
 from files_app.database import as_command_errors
 from files_app.history.catalogue import Catalogue
 from files_app.history.recorder import Recorder
@@ -21,7 +23,6 @@ from files_app.hosting.rights import following_rights
 from files_app.models import Transfer
 from fileserver.events import Event
 from fileserver.limits import Limits, Options
-from fileserver.net.address import address_text
 from fileserver.pacing import Pace
 from fileserver.server import FileServer
 from fileserver.storage.folder import Storage
@@ -85,7 +86,7 @@ def running(plan: Plan, on_hurry: Callable[[Callable[[], None]], None]) -> Itera
                 worker=plan.worker,
                 pace=plan.pace,
                 direct=settings.DIRECT_DOWNLOADS,
-                page_url=page_url(),
+                page_url=page_url_here,
             ),
         )
         try:
@@ -156,10 +157,12 @@ def listening(server: FileServer) -> Iterator[None]:
         listener.join()
 
 
-def page_url() -> str | None:
-    """Where the page is for a browser on this machine; ``None`` if the site is reached in another way."""
-    host = settings.WEB_HOST
-    literal = f"[{host}]" if ":" in host else host
-    if settings.HTTPS or not validate_host(literal, settings.ALLOWED_HOSTS):
+def page_url_here() -> str | None:
+    """Where the page is for a browser that has come to us; ``None`` if that is not known."""
+    url = page_url()
+    if url.startswith("http:") and settings.HTTPS:  # it would redirect to a port that speaks no https
         return None
-    return f"http://{address_text(host, settings.WEB_PORT)}/"
+    # What is no address of the site's it would answer with 400.
+    is_public = bool(getattr(settings, "PUBLIC_URL", ""))
+    is_answered = is_public or validate_host(urlsplit(url).netloc.rpartition(":")[0], settings.ALLOWED_HOSTS)
+    return url if is_answered else None

@@ -12,8 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from files_app.history import recorder
@@ -45,6 +45,7 @@ class Program:
     label: str
     command: list[str]
     address: tuple[str, int]
+    environment: dict[str, str] = field(default_factory=dict)  # besides our own
 
 
 class Backoff:
@@ -80,7 +81,7 @@ class Child:
             text=True,
             errors="replace",
             stdin=subprocess.PIPE,  # nothing is ever written to it
-            env=lifeline.environment(),
+            env={**lifeline.environment(), **self.program.environment},
             **_APART,
         )
         self._process, self._changed = process, time.monotonic()
@@ -163,10 +164,13 @@ class Supervisor:
                 return True
         return False
 
-    def wait(self) -> str | None:
-        """Until a signal comes, or one ends before it was ever ready: its name."""
+    def wait(self, meanwhile: Callable[[], None] = lambda: None) -> str | None:
+        """Until a signal comes, or one ends before it was ever ready: its name.
+
+        ``meanwhile`` is called ten times a second.
+        """
         while self._look():
-            pass
+            meanwhile()
         return self._failed
 
     def _look(self) -> bool:

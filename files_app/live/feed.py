@@ -13,7 +13,8 @@ from uuid import uuid4
 
 from channels.layers import get_channel_layer
 
-from files_app.views.relay import Offline, connect, server_address
+from files_app.access.public import is_on_network, page_url, server_address
+from files_app.views.relay import Offline, connect
 from fileserver.client.aio import AsyncClient
 from fileserver.client.live import LiveState
 from fileserver.wire.replies import BadReply, ErrorReply
@@ -127,7 +128,10 @@ class Feed:
 
 def encode(news: dict[str, Any]) -> str:
     """As the text for a websocket."""
-    return json.dumps({"type": "live", "address": server_address(), **news}, ensure_ascii=False)
+    addresses = {"address": server_address()}
+    if is_on_network():
+        addresses["page"] = page_url()
+    return json.dumps({"type": "live", **addresses, **news}, ensure_ascii=False)
 
 
 feed = Feed()

@@ -14,13 +14,14 @@ from django.db.migrations.executor import MigrationExecutor
 from files_app.checks import secrets_inside
 from files_app.database import as_command_errors
 from files_app.hosting.neighbours import who_listens
-from fileserver.net.address import address_text
+from fileserver.net.address import address_text, where_reached
 from fileserver.workers import MODELS
 
 
 def add_server_address(parser: ArgumentParser) -> None:
     # Here and elsewhere: argparse checks a default like what is typed, if it is a text.
-    parser.add_argument("--host", default=settings.SERVER_HOST, help="of the file server (%(default)s)")
+    host = where_reached(settings.SERVER_HOST)
+    parser.add_argument("--host", default=host, help="of the file server (%(default)s)")
     parser.add_argument(
         "--port", type=port_number, default=str(settings.SERVER_PORT), help="of the file server (%(default)s)"
     )
@@ -87,7 +88,7 @@ def require_free_port(host: str, port: int, setting: str) -> None:
 def taken(host: str, port: int, setting: str, error: OSError) -> CommandError:
     """What to say when ``host:port`` cannot be listened on; it asks who has that port, if somebody has."""
     address = address_text(host, port)
-    ours = who_listens(host, port) if error.errno == errno.EADDRINUSE else None
+    ours = who_listens(where_reached(host), port) if error.errno == errno.EADDRINUSE else None
     if ours:
         return CommandError(
             f"Cannot listen on {address}: {ours} is running there already. "

@@ -6,17 +6,18 @@ from typing import Any
 from django.contrib.auth import logout
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView, LogoutView, PasswordChangeView
-from django.contrib.sessions.models import Session
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse, reverse_lazy
-from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from files_app.access.audit import Action, record
+from files_app.access.loopback import comes_from_here
 from files_app.access.policy import NotAllowed
 from files_app.access.principals import address_of
+from files_app.access.public import is_on_network
+from files_app.access.sessions import end_sessions_of
 from files_app.access.throttle import TooManyTries, Try, Who, checking, claim
 from files_app.access.visitors import remember_visitor, visitor_of
 from files_app.views.relay import error_response
@@ -42,6 +43,10 @@ class Login(LoginView):
             return self._slowed(error)
         with checking:
             return super().post(request, *args, **kwargs)
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        is_here = is_on_network() and comes_from_here(self.request, address_of(self.request))
+        return super().get_context_data(**kwargs) | {"is_here": is_here}
 
     def _slowed(self, error: TooManyTries) -> HttpResponse:
         context = self.get_context_data(form=AuthenticationForm(), problem=str(error))
@@ -88,11 +93,7 @@ def end_sessions(request: HttpRequest) -> HttpResponse:
     """Log out everywhere: in every browser in which this person is logged in."""
     if not request.user.is_authenticated:
         raise NotAllowed("Log in first.")
-    user = str(request.user.pk)
-    # A session says only inside itself whose it is. There are few of them, and this is done seldom.
-    for session in Session.objects.filter(expire_date__gt=timezone.now()).iterator():
-        if session.get_decoded().get("_auth_user_id") == user:
-            session.delete()
+    end_sessions_of(request.user.pk)
     record(Action.SESSIONS_ENDED, request.user.get_username())
     logout(request)
     return redirect("index")

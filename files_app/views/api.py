@@ -7,8 +7,9 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_GET
 
 from files_app.access.policy import require, require_somewhere
+from files_app.access.public import server_address
 from files_app.views.lists import files_context, history_context, require_history
-from files_app.views.relay import connect, handle_errors, server_address
+from files_app.views.relay import connect, handle_errors
 from fileserver.rights import LIST, WATCH
 
 

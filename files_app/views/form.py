@@ -15,13 +15,13 @@ from django.views.decorators.http import require_POST
 
 from files_app.access.origin import require_own_page
 from files_app.access.policy import require_put
+from files_app.access.public import server_address
 from files_app.views.relay import (
     HTTP_STATUS,
     Offline,
     blocking_client,
     error_response,
     on_behalf_of,
-    server_address,
 )
 from files_app.views.temporary import NoRoom, kept_on_disk
 from fileserver.wire.replies import BadReply, ErrorReply

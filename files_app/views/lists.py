@@ -9,9 +9,9 @@ from django.http import HttpRequest
 
 from files_app.access.policy import is_allowed, may_list_folder, require
 from files_app.access.principals import principal_of
+from files_app.access.public import server_address
 from files_app.models import File, Transfer
 from files_app.models.transfers import TransferQuerySet
-from files_app.views.relay import server_address
 from fileserver.pacing import SLOW_MOTION
 from fileserver.rights import DELETE, GET, SHARE, WATCH
 

@@ -7,13 +7,14 @@ them has a thread there, a limit, a live row and a row in the history.
 from collections.abc import Awaitable, Callable
 
 from django.core.exceptions import DisallowedHost
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
 
+from files_app.access.loopback import comes_from_here
 from files_app.access.origin import require_own_page
 from files_app.access.policy import (
     may_somewhere,
@@ -21,7 +22,8 @@ from files_app.access.policy import (
     require_put,
     require_somewhere,
 )
-from files_app.access.principals import principal_of
+from files_app.access.principals import address_of, principal_of
+from files_app.access.public import is_on_network, page_url, server_address
 from files_app.models.files import url_of
 from files_app.views import conditions
 from files_app.views import files as downloads
@@ -34,7 +36,6 @@ from files_app.views.relay import (
     handle_errors,
     on_behalf_of,
     refused,
-    server_address,
     unpacked_only,
 )
 from files_app.views.temporary import NoRoom
@@ -58,6 +59,7 @@ def index(request: HttpRequest) -> HttpResponse:
         "address": server_address(),
         "recent": seen_transfers(request).ended()[:RECENT],
         "may_list": may_somewhere(principal_of(request), LIST, ""),
+        "is_here": comes_from_here(request, address_of(request)),
         "may_add": may_somewhere(principal_of(request), ADD, ""),
     }
     if base_of(request) is None:
@@ -77,6 +79,14 @@ def history(request: HttpRequest) -> HttpResponse:
 @require_safe
 def recent(request: HttpRequest) -> HttpResponse:
     return render(request, "_recent.html", {"recent": seen_transfers(request).ended()[:RECENT]})
+
+
+@require_safe
+def address(request: HttpRequest) -> HttpResponse:
+    """The page's address for others, of which there is none unless they reach it."""
+    if not is_on_network():
+        raise Http404
+    return render(request, "_address.html", {"url": page_url()})
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:

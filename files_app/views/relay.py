@@ -15,10 +15,11 @@ from django.shortcuts import render
 
 from files_app.access.policy import NotAllowed
 from files_app.access.principals import principal_of, relay_token
+from files_app.access.public import server_address
 from files_app.views.temporary import NoRoom
 from fileserver.client.aio import AsyncClient
 from fileserver.client.blocking import CHUNK, Client
-from fileserver.net.address import address_text
+from fileserver.net.address import address_text, where_reached
 from fileserver.wire.http import STATUS_OF_CODE
 from fileserver.wire.replies import BadReply, ErrorReply
 
@@ -28,10 +29,6 @@ log = logging.getLogger(__name__)
 HTTP_STATUS = {**STATUS_OF_CODE, "internal": 502, "unknown-verb": 502}
 
 View = Callable[..., Any]  # a coroutine function; django-stubs knows views that return responses only
-
-
-def server_address() -> str:
-    return address_text(settings.SERVER_HOST, settings.SERVER_PORT)
 
 
 CONNECT_SECONDS = 5.0
@@ -50,7 +47,7 @@ async def connect(limit: int = CHUNK // 2) -> AsyncClient:
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             return await AsyncClient.connect(
-                settings.SERVER_HOST, settings.SERVER_PORT, token=relay_token(), limit=limit
+                where_reached(settings.SERVER_HOST), settings.SERVER_PORT, token=relay_token(), limit=limit
             )
     except TimeoutError as error:
         raise Offline(f"The file server at {address} does not answer. Restart it.") from error
@@ -69,7 +66,7 @@ async def connect(limit: int = CHUNK // 2) -> AsyncClient:
 def blocking_client() -> Client:
     """The same for a view that is not asynchronous."""
     try:
-        return Client(settings.SERVER_HOST, settings.SERVER_PORT, token=relay_token())
+        return Client(where_reached(settings.SERVER_HOST), settings.SERVER_PORT, token=relay_token())
     except (OSError, BadReply) as error:
         raise Offline(f"The file server at {server_address()} cannot be reached; try again.") from error
 

@@ -2,10 +2,21 @@
 
 import functools
 import ipaddress
+import socket
+
+
+def literal(host: str) -> str:
+    """As it stands in a URL, and in the header ``Host``."""
+    return f"[{host}]" if ":" in host else host
 
 
 def address_text(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"{literal(host)}:{port}"
+
+
+def where_reached(host: str) -> str:
+    """Where a program on this machine reaches a server that listens on ``host``: "all addresses" is none."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - nothing listens
 
 
 def host_of(text: str) -> str:
@@ -31,3 +42,8 @@ def is_loopback(host: str) -> bool:
     """Whether ``host`` is an address of this machine that no other machine reaches. Names are none."""
     address = read_address(host)
     return address is not None and address.is_loopback
+
+
+def is_own_client(sock: socket.socket, peer: str) -> bool:
+    """Whether a client is on this machine. It may have come by the very address that it has connected to."""
+    return is_loopback(peer) or peer == sock.getsockname()[0]

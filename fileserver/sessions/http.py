@@ -64,7 +64,7 @@ class HttpConversation:
             self._read_head(lines)
             self._connection.begin_request()
             if not (self._context.options.direct and lines and is_direct(lines[0])):
-                raise turned_away(lines, self._context.options.page_url)
+                raise turned_away(lines, self._context.options.page_url())
             request = parse_head(lines)
             return self._serve(request) and not request.closes
         except Refused as refusal:

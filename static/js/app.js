@@ -9,6 +9,7 @@ import { localise } from "./common/times.js";
 import { wireDirect } from "./files/direct.js";
 import { wireFiles } from "./files/files.js";
 import { Live } from "./live/live.js";
+import { wireReach } from "./live/reach.js";
 import { Status } from "./live/status.js";
 import { Transfers } from "./live/transfers.js";
 import { wireDropzone } from "./upload/dropzone.js";
@@ -93,12 +94,14 @@ function start() {
   if (document.getElementById("receipts")) dropPage();
   if (!document.getElementById("status")) return;
   const status = new Status();
+  const reach = wireReach();
   const page = pageOf();
   let state = "connecting";
   const turn = (next, message) => {
     const isBack = next === "online" && AWAY.has(state);
     state = next;
     status.show(state, message);
+    reach(message);
     page(state, message, isBack);
   };
   new Live(document.body.dataset.liveUrl, {

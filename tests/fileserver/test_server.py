@@ -310,14 +310,14 @@ def test_clients_from_loopback_are_not_counted_by_address(tmp_path: Path) -> Non
 def test_clients_of_one_address_beyond_its_limit_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "is_loopback", lambda host: False)
+    monkeypatch.setattr(server_module, "is_own_client", lambda sock, host: False)
     with run_server(tmp_path, limits=Limits(max_clients_per_address=2)) as running:
         with running.peer() as first, running.peer() as second:
             first.ask("PING")
             second.ask("PING")
             with running.peer() as third:
                 assert third.err()["code"] == "busy"
-            assert running.server._reason_to_refuse("192.0.2.1") is None
+            assert running.server._reason_to_refuse(first.sock, "192.0.2.1") is None
         wait_until(lambda: b"OK" in running.talk(b"PING\n"))
 
 

@@ -64,8 +64,8 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        require_private(options["host"], "SERVER_HOST")
         require_migrated()
+        require_private(options["host"], "SERVER_HOST")
         require_nothing_secret(options["files"])
         prepare_for(options["max_clients"])
         plan = plan_of(options)

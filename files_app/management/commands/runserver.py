@@ -26,8 +26,10 @@ class Command(DaphneCommand):
         parser.set_defaults(use_reloader=settings.DEBUG)
 
     def inner_run(self, *args: Any, **options: Any) -> None:
-        require_private(self.addr, "WEB_HOST")
         require_migrated()
+        require_private(self.addr, "WEB_HOST")
+        # What the site says of itself, and whom it takes for local, follows from where it really listens.
+        settings.WEB_HOST, settings.WEB_PORT = self.addr, int(self.port)
         require_free_port(self.addr, int(self.port), "WEB_PORT")
         if not options["use_asgi"]:
             super().inner_run(*args, **options)

@@ -106,6 +106,8 @@ DOORS = [
         for rest, end in (("", ""), ("(?P<upload_id>[^/]+)", "7"))
     ),
     Door(rf"^d/{BY_LINK}/files/{NAME}\Z", "PUT", [], f"/d/{NOWHERE}/files/a.txt", body=b"x", is_for_all=True),
+    Door("address/", "GET", [], "/address/", is_for_all=True),
+    Door("address/", "HEAD", [], "/address/", is_for_all=True),
     Door("login/", "GET", [], "/login/", is_for_all=True),
     Door("login/", "POST", [], "/login/", is_for_all=True),
     Door("login/", "OPTIONS", [], "/login/", is_for_all=True),

@@ -1,6 +1,7 @@
 """Passwords cannot be guessed fast, and nobody who knows theirs is kept out by somebody who tries."""
 
 import threading
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -181,7 +182,8 @@ class TestOthers:
 
 class TestDoors:
     @pytest.fixture(autouse=True)
-    def _ann(self, database: None, settings: Any) -> None:
+    def _ann(self, database: None, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("files_app.access.throttle.time", SimpleNamespace(time=lambda: NOW))
         settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
         User.objects.create_superuser("ann", password="correct horse")
 

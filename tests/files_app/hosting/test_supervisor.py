@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,15 @@ def test_without_a_terminal_children_can_go_on_printing(
         for _ in range(3):
             module.say("files | a line\n")
         monkeypatch.undo()
+
+
+def test_a_program_gets_its_own_variables_and_others_are_called_meanwhile(
+    port: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = "import os; print('it is', os.environ['CFS_TEST'], 'PATH' in os.environ)"
+    told = Program("it", [sys.executable, "-c", f"{code}; import time; time.sleep(0.5)"], ("127.0.0.1", port))
+    calls: list[None] = []
+    with supervising([replace(told, environment={"CFS_TEST": "here"})]) as running:
+        assert running.wait(lambda: calls.append(None)) == "it"
+    assert calls
+    assert "it | it is here True\n" in capfd.readouterr().out

@@ -41,6 +41,7 @@ from fileserver.workers import MODELS
 from fileserver.workers.base import Workers
 from tests.files_app.conftest import Served
 from tests.servers import numbered_bytes, sha256, wait_until
+from tests.stack import free_ports
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -1072,10 +1073,7 @@ class TestRunFileServer:
 class TestStart:
     @pytest.fixture(autouse=True)
     def _free(self, folder: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("SERVER_PORT", "WEB_PORT"):
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                setattr(settings, name, probe.getsockname()[1])
+        settings.SERVER_PORT, settings.WEB_PORT = free_ports(2)
 
         def no_child(*args: Any) -> None:
             pytest.fail("a server was started")
@@ -1099,6 +1097,11 @@ class TestStart:
     def test_a_port_that_cannot_be_is_named_with_its_setting(self, settings: Any, setting: str) -> None:
         setattr(settings, setting, 70_000)
         with pytest.raises(CommandError, match=f"{setting} is 70000, which is no port"):
+            call_command("start")
+
+    def test_one_port_for_both_is_refused(self, settings: Any) -> None:
+        settings.WEB_PORT = settings.SERVER_PORT
+        with pytest.raises(CommandError, match=f"SERVER_PORT and WEB_PORT are both {settings.WEB_PORT}"):
             call_command("start")
 
     def test_a_folder_with_a_secret_in_it_is_refused(self, settings: Any, folder: Path) -> None:

@@ -23,6 +23,8 @@ SAID = [
     (f"migrate {NAME}", 1, SHOWN),
     (f"runserver {NAME}:8000", 1, SHOWN),
     (f"start {NAME}", 2, SHOWN),
+    (f"adduser {NAME} --generate", 0, f"{SHOWN} has an account now"),
+    (f"resetadmin --name x{NAME}", 1, f"There is no account 'x{SHOWN}'"),
 ]
 
 

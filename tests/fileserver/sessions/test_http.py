@@ -652,7 +652,7 @@ PAGE = "http://127.0.0.1:8000/"
 @pytest.fixture(params=[True, False], ids=["direct", "relayed"])
 def beside_a_page(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Running]:
     (tmp_path / "a").write_bytes(b"x")
-    options = {"access": ACCESS, "direct": request.param, "page_url": PAGE}
+    options = {"access": ACCESS, "direct": request.param, "page_url": lambda: PAGE}
     with run_server(tmp_path, **options) as running:
         yield running
 
@@ -713,7 +713,7 @@ def test_where_the_page_is_not_known_a_sentence_says_what_to_do(running: Running
 
 def test_without_direct_downloads_a_ticket_is_nothing(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"secret")
-    with run_server(tmp_path, access=ACCESS, page_url=PAGE) as running, running.peer() as peer:
+    with run_server(tmp_path, access=ACCESS, page_url=lambda: PAGE) as running, running.peer() as peer:
         answer = get(peer, "/get/a/a")
         assert (answer.status, answer.sentence.startswith(f"The page is at {PAGE}")) == (404, True)
 
