@@ -10,7 +10,8 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from files_app.access.audit import Action, record
-from files_app.models import AccessRule, AuditEvent, File, Link, Transfer
+from files_app.access.tokens import revoke
+from files_app.models import AccessRule, AuditEvent, File, Link, Token, Transfer
 from files_app.models.rules import RIGHTS
 from files_app.sizes import size_text
 from files_app.views.streaming import Streaming
@@ -93,6 +94,20 @@ class LinkAdmin(ReadOnlyAdmin):
             link.revoked_at = timezone.now()
             link.save()
             record(Action.LINK_REVOKED, str(link))
+
+
+@admin.register(Token)
+class TokenAdmin(ReadOnlyAdmin):
+    list_display = ("lookup", "owner", "name", "rights", "folder", "expires_at", "used_at", "revoked_at")
+    search_fields = ("lookup", "owner__username", "name")
+    exclude = ("digest",)
+    actions = ("revoke_selected",)
+
+    @admin.action(description="Revoke the selected tokens", permissions=["view"])
+    def revoke_selected(self, request: HttpRequest, queryset: QuerySet[Token]) -> None:
+        for token in queryset.filter(revoked_at=None):
+            revoke(token)
+            record(Action.TOKEN_REVOKED, str(token))
 
 
 @admin.register(Transfer)

@@ -3,7 +3,7 @@
 from django.urls import path, re_path
 
 from files_app.access.links import TOKEN
-from files_app.views import accounts, api, drops, form, links, shares
+from files_app.views import accounts, api, drops, form, links, shares, token_pages
 from files_app.views import pages as views
 from files_app.views import tus as uploads
 
@@ -25,6 +25,8 @@ urlpatterns = [
     path("logout/", accounts.Logout.as_view(), name="logout"),
     path("account/", accounts.Account.as_view(), name="account"),
     path("account/sessions/end/", accounts.end_sessions, name="end-sessions"),
+    path("account/tokens/", token_pages.account_tokens, name="tokens"),
+    path("account/tokens/<int:pk>/revoke/", token_pages.revoke_token, name="revoke-token"),
     path("transfers/<int:transfer_id>/cancel/", views.cancel, name="cancel"),
     path("links/", links.links, name="links"),
     path("links/new/", links.new_link, name="new-link"),

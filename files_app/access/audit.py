@@ -14,6 +14,7 @@ from django.contrib.auth.signals import user_logged_in, user_logged_out, user_lo
 from django.db.models.signals import m2m_changed, post_delete, post_save
 from django.http import HttpRequest
 
+from files_app.access import tokens
 from files_app.access.principals import principal_of, visitor
 from files_app.models import AccessRule
 from files_app.models.audit import AuditEvent
@@ -45,6 +46,13 @@ def record(action: Action, about: str = "", by: Principal | None = None) -> None
 
 
 arecord = sync_to_async(record, thread_sensitive=False)
+
+
+def write_token_uses() -> None:
+    """Write when tokens were last used; one that is used from another address than before is worth a row."""
+    for token in tokens.write_uses():
+        by = Principal("token", token.owner.get_username(), token.used_from, key=token.pk)
+        record(Action.TOKEN_USED, str(token), by)
 
 
 def _who(by: Principal | None) -> str:

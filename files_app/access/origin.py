@@ -12,8 +12,9 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.http.request import split_domain_port, validate_host
 
+from files_app.access.headers import is_bearer, shown_token
 from files_app.access.principals import visitor
-from files_app.access.sessions import user_of
+from files_app.access.sessions import refresh_rights, user_of
 
 
 def is_own_origin(origin: str, host: str, secure: bool) -> bool:
@@ -35,7 +36,12 @@ def comes_from_us(headers: Mapping[str, str], host: str, secure: bool) -> bool:
 
 
 def require_own_page(request: HttpRequest) -> None:
-    """Raise ``PermissionDenied`` unless a change without Django's token may be made."""
+    """Raise ``PermissionDenied`` unless a change without Django's token may be made.
+
+    No other site's page can make a browser send a bearer token.
+    """
+    if is_bearer(request):
+        return
     headers = {name.lower(): value for name, value in request.headers.items()}
     if not comes_from_us(headers, request.get_host(), request.is_secure()):
         raise PermissionDenied("This change was asked for by another site's page, so it was not made.")
@@ -53,7 +59,13 @@ class OwnOriginOnly:
         domain, _ = split_domain_port(host)
         known = bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
         if known and comes_from_us(headers, host, _is_secure(scope, headers)):
-            principal = visitor(scope, await user_of(headers.get("cookie", "")))
+            if "authorization" in headers:
+                await refresh_rights()
+                principal = shown_token(scope)
+            else:
+                principal = visitor(scope, await user_of(headers.get("cookie", "")))
+            if principal is None:
+                return await WebsocketDenier()(scope, receive, send)
             return await self._application({**scope, "principal": principal}, receive, send)
         return await WebsocketDenier()(scope, receive, send)
 

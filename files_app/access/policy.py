@@ -49,6 +49,8 @@ def may(principal: Principal, right: Right, name: str) -> bool:
         return False
     if principal.kind == "link":
         return _may_by_link(principal.key, right, name)
+    if principal.kind == "token":
+        return _may_by_token(principal, right, name)
     if may_all(principal):
         return True
     subject, person = _who(principal)
@@ -66,17 +68,39 @@ def _may_by_link(key: int, right: Right, name: str) -> bool:
     return is_known(maker) and may(maker, SHARE, name) and may(maker, right, name)
 
 
+def _may_by_token(principal: Principal, right: Right, name: str) -> bool:
+    """What a token is for, as long as its owner may do it."""
+    facts = snapshots.newest.tokens_by_key.get(principal.key)
+    if facts is None or not is_known(principal) or not facts.gives(right, name):
+        return False
+    return may(Principal("user", key=facts.owner), right, name)
+
+
 def may_somewhere(principal: Principal, right: Right, prefix: str) -> bool:
     """Whether somebody has a right in any folder that may hold names that begin so."""
     if principal.kind == "link":  # the site lists what it leads to, name by name
         return may(principal, right, prefix)
+    if principal.kind == "token":
+        return _token_may_somewhere(principal, right, prefix)
     return may_all(principal) or snapshots.newest.rules.may_somewhere(_who(principal)[0], right, prefix)
+
+
+def _token_may_somewhere(principal: Principal, right: Right, prefix: str) -> bool:
+    facts = snapshots.newest.tokens_by_key.get(principal.key)
+    if facts is None or not is_known(principal) or right not in facts.rights:
+        return False
+    within = f"{facts.folder}/" if facts.folder else ""
+    if not (prefix.startswith(within) or within.startswith(prefix)):
+        return False
+    return may_somewhere(Principal("user", key=facts.owner), right, max(prefix, within, key=len))
 
 
 def may_list_folder(principal: Principal) -> Callable[[str], bool] | None:
     """Whether files of a folder (its name ends in a slash) may be listed; ``None``: those of all folders."""
     if may_all(principal):
         return None
+    if principal.kind == "token":
+        return lambda folder: may(principal, LIST, composed(folder))
     subject, _ = _who(principal)
     rules = snapshots.newest.rules
     return lambda folder: LIST in rules.verdict(subject, folder).rights

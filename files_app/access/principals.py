@@ -7,7 +7,7 @@ from typing import Any
 from django.http import HttpRequest
 from django.utils.crypto import salted_hmac
 
-from files_app.access import tickets, wrong_tokens
+from files_app.access import tickets, tokens, wrong_tokens
 from files_app.access.loopback import is_local_request
 from files_app.access.snapshot import snapshots
 from fileserver.net.address import is_loopback
@@ -30,6 +30,8 @@ def authenticate(token: str | None, address: str, is_private: bool) -> Principal
     given = token.encode("utf-8", "surrogatepass")  # JSON can hold what UTF-8 cannot
     if hmac.compare_digest(given, relay_token().encode()):
         return Principal("relay", address=address)
+    if shown := token_principal(token, address):
+        return shown
     holder = tickets.read(token, address)
     if holder is None and ":" not in token:  # a ticket that is too old is nobody's guess
         wrong_tokens.count(address)
@@ -37,9 +39,23 @@ def authenticate(token: str | None, address: str, is_private: bool) -> Principal
     return replace(holder, user=person.name) if holder and person else holder
 
 
+def token_principal(text: str, address: str) -> Principal | None:
+    """Who shows this token; ``None`` if it is none, or not good any more."""
+    facts = tokens.found_by(text, snapshots.newest.tokens)
+    owner = snapshots.newest.people.get(facts.owner) if facts else None
+    if facts is None or owner is None:
+        return None
+    tokens.note_use(facts.key, address)
+    return Principal("token", owner.name, address, key=facts.key)
+
+
 def is_known(principal: Principal) -> bool:
-    """Whether somebody is still who they were: an account may have been closed."""
-    return principal.kind != "user" or principal.key in snapshots.newest.people
+    """Whether somebody is still who they were: an account may have been closed, a token revoked."""
+    newest = snapshots.newest
+    if principal.kind == "token":
+        facts = newest.tokens_by_key.get(principal.key)
+        return facts is not None and not facts.is_over and facts.owner in newest.people
+    return principal.kind != "user" or principal.key in newest.people
 
 
 def principal_of(request_or_scope: HttpRequest | dict[str, Any]) -> Principal:

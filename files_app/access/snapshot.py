@@ -21,7 +21,8 @@ from django.utils import timezone
 
 from files_app.access.links import LinkFacts
 from files_app.access.rules import Rule, Rules, Subject
-from files_app.models import AccessChange, AccessRule, Link
+from files_app.access.tokens import TokenFacts, live_tokens
+from files_app.models import AccessChange, AccessRule, Link, Token
 from files_app.models.changes import note_change
 from files_app.models.rules import RIGHTS
 from fileserver.rights import CONTROL, MANAGE, WATCH, Right
@@ -45,12 +46,17 @@ class Snapshot(NamedTuple):
     rules: Rules = Rules([])
     people: dict[int, Person] = {}
     links: dict[int, LinkFacts] = {}
+    tokens: dict[str, TokenFacts] = {}  # by their look-up characters
+    tokens_by_key: dict[int, TokenFacts] = {}
 
 
 def load() -> Snapshot:
     """All that rights depend on, of one moment."""
     with transaction.atomic():
-        return Snapshot(AccessChange.newest(), Rules(_rules()), _people(), dict(_links()))
+        tokens = live_tokens()
+        by_key = {facts.key: facts for facts in tokens.values()}
+        people, rules = _people(), Rules(_rules())
+        return Snapshot(AccessChange.newest(), rules, people, dict(_links()), tokens, by_key)
 
 
 def _rules() -> Iterable[Rule]:
@@ -129,7 +135,7 @@ snapshots = Snapshots()
 def watch_models() -> None:
     """Have each change of what a snapshot is made of noted."""
     user = get_user_model()
-    for model in (AccessRule, Group, Link, user):
+    for model in (AccessRule, Group, Link, Token, user):
         for signal in (post_save, post_delete):
             signal.connect(note_change, sender=model, dispatch_uid=f"access of {model.__name__}")
     for through in (user.groups.through, user.user_permissions.through, Group.permissions.through):

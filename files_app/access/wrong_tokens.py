@@ -33,6 +33,11 @@ def count(address: str, now: float | None = None) -> None:
             _forget_idle(now)
 
 
+def forget_all() -> None:
+    with _lock:
+        _levels.clear()
+
+
 def _forget_idle(now: float) -> None:
     """Those whose pool is full again; if there are none, all: better forgotten than a memory that grows."""
     for address, level in list(_levels.items()):

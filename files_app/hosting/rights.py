@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 from django.db import DatabaseError, connections
 
+from files_app.access.audit import write_token_uses
 from files_app.access.snapshot import MAX_AGE, snapshots
+from files_app.access.tokens import are_uses_due
 from files_app.database import as_command_errors, sentence_of
 from fileserver.server import FileServer
 
@@ -38,6 +40,8 @@ def _follow(server: FileServer, done: threading.Event) -> None:
         try:
             if snapshots.refresh():
                 server.recheck()
+            if are_uses_due():
+                write_token_uses()
         except DatabaseError as error:
             # What was known is still the best that is known: while nobody can read the database, nobody can
             # change it either. Said once.

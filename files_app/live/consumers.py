@@ -16,7 +16,7 @@ from typing import Any
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from files_app.access.policy import is_allowed, may_see
-from files_app.access.principals import principal_of
+from files_app.access.principals import is_known, principal_of
 from files_app.access.sessions import refresh_rights, user_of
 from files_app.database import is_out_of_service
 from files_app.live.feed import encode, feed
@@ -45,8 +45,11 @@ class LiveConsumer(AsyncWebsocketConsumer):
 
     async def connect(self) -> None:
         await self.accept()
-        if principal_of(self.scope).kind == "user":
-            self._session = asyncio.create_task(self._follow_session(), name="session of a page")
+        follow = {"user": self._follow_session, "token": self._follow_token}.get(
+            principal_of(self.scope).kind
+        )
+        if follow is not None:
+            self._session = asyncio.create_task(follow(), name="session of a page")
         await feed.join()
         self._joined = True
         await self.channel_layer.group_add(feed.group, self.channel_name)
@@ -128,6 +131,13 @@ class LiveConsumer(AsyncWebsocketConsumer):
                 if user is None or user.pk != principal_of(self.scope).key:
                     await self.close(4401, "You are not logged in any more.")
                     return
+
+    async def _follow_token(self) -> None:
+        """Close when the token is not good any more."""
+        while is_known(principal_of(self.scope)):
+            await asyncio.sleep(SESSION_LOOK)
+            await self._refresh_rights()
+        await self.close(4401, "This token is not good any more.")
 
     def _is_behind(self) -> bool:
         backlog = self.scope.get("extensions", {}).get("cfsite.backlog")

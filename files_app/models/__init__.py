@@ -7,6 +7,7 @@ from files_app.models.links import Link, LinkDownload, LinkUpload
 from files_app.models.rules import AccessRule
 from files_app.models.runs import ServerRun
 from files_app.models.throttle import Throttle
+from files_app.models.tokens import Token
 from files_app.models.transfers import Transfer
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "LinkUpload",
     "ServerRun",
     "Throttle",
+    "Token",
     "Transfer",
 ]

@@ -25,6 +25,9 @@ def add_server_address(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=port_number, default=str(settings.SERVER_PORT), help="of the file server (%(default)s)"
     )
+    parser.add_argument(
+        "--token-file", metavar="FILE", help="with a token in it, if CFS_TOKEN is empty; only you may read it"
+    )
 
 
 def port_number(text: str) -> int:

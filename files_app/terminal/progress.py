@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.text import Text
 
 from files_app.sizes import rate_text, size_text
+from files_app.terminal.tokens import USUAL, VARIABLE, token_of
 from fileserver.client.blocking import Client
 from fileserver.net.address import address_text
 from fileserver.wire.replies import BadReply, ErrorReply
@@ -30,7 +31,9 @@ def file_server(options: dict[str, Any]) -> Iterator[Client]:
     """A connection to ``--host`` and ``--port``; refusals and breaks become a ``CommandError``."""
     address = address_text(options["host"], options["port"])
     try:
-        client = Client(options["host"], options["port"])
+        client = Client(options["host"], options["port"], token=token_of(options["token_file"]))
+    except ErrorReply as error:
+        raise CommandError(_told(error)) from None
     except (OSError, UnicodeError) as error:  # the latter for a host that cannot be a name at all
         reason = getattr(error, "strerror", None) or error
         raise CommandError(
@@ -40,13 +43,19 @@ def file_server(options: dict[str, Any]) -> Iterator[Client]:
         try:
             yield client
         except ErrorReply as error:
-            raise CommandError(error.message) from None
+            raise CommandError(_told(error)) from None
         except BadReply:
             raise CommandError(f"What answers at {address} is no file server.") from None
         except (ConnectionError, TimeoutError) as error:
             raise CommandError(f"The connection to {address} broke: {error}") from None
         except KeyboardInterrupt:
             raise CommandError("Stopped.", returncode=130) from None
+
+
+def _told(error: ErrorReply) -> str:
+    if error.code == "auth-required":
+        return f"{error.message} Make a token at /account/tokens/, and put it into {VARIABLE} or {USUAL}."
+    return error.message
 
 
 class AmountColumn(ProgressColumn):

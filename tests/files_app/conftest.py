@@ -16,6 +16,7 @@ from django.contrib.sessions.models import Session
 from django.db import connection, connections, transaction
 from django.test.utils import setup_databases, teardown_databases
 
+from files_app.access import wrong_tokens
 from files_app.access.policy import access_of
 from files_app.access.snapshot import SERVER_RIGHTS, snapshots
 from files_app.history.recorder import Recorder, _impatient_options
@@ -88,6 +89,7 @@ def database(
             ):
                 model._default_manager.all().delete()
         snapshots.refresh()  # the next test knows nobody
+        wrong_tokens.forget_all()
 
 
 TOKEN = "a" * 32  # against forged requests

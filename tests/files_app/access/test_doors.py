@@ -112,12 +112,22 @@ DOORS = [
     Door("login/", "POST", [], "/login/", is_for_all=True),
     Door("login/", "OPTIONS", [], "/login/", is_for_all=True),
     Door("login/", "PUT", [], "/login/", is_for_all=True),
+    Door("admin/login/", "GET", [], "/admin/login/", is_for_all=True),
+    Door("admin/login/", "POST", [], "/admin/login/", is_for_all=True),
+    Door("admin/login/", "OPTIONS", [], "/admin/login/", is_for_all=True),
+    Door("admin/login/", "PUT", [], "/admin/login/", is_for_all=True),
+    Door("account/tokens/", "GET", [], "/account/tokens/", is_for_accounts=True),
+    Door("account/tokens/", "POST", [], "/account/tokens/", is_for_accounts=True),
+    Door("account/tokens/<int:pk>/revoke/", "POST", [], "/account/tokens/7/revoke/", is_for_accounts=True),
     Door("logout/", "POST", [], "/logout/", is_for_all=True),
     Door("logout/", "OPTIONS", [], "/logout/", is_for_all=True),
     Door("account/sessions/end/", "POST", [], "/account/sessions/end/", is_for_accounts=True),
 ]
 # Nobody is logged in there, and the form of the login is empty.
-NOT_LOCALLY = {"account/sessions/end/", "login/", *(door.route for door in DOORS if "links/" in door.route)}
+NOT_LOCALLY = {
+    *("account/sessions/end/", "login/", "admin/login/"),
+    *(door.route for door in DOORS if "links/" in door.route or "tokens/" in door.route),
+}
 OWN = "account/"  # Django's own view: it leads all who are not logged in to the login
 SOCKETS = ["ws/live/", ""]  # the last one refuses everything
 SAID = ["refresh"]

@@ -240,10 +240,6 @@ class TestDoors:
 
 
 class TestTokens:
-    @pytest.fixture(autouse=True)
-    def _fresh(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(wrong_tokens, "_levels", {})
-
     def test_wrong_ones_from_one_address_are_fifty_in_an_hour(self) -> None:
         real = 0
         for second in range(3600):
