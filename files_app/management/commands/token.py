@@ -40,9 +40,14 @@ class Command(BaseCommand):
             getattr(self, options["action"])(options)
 
     def make(self, options: dict[str, Any]) -> None:
-        owner = User.objects.filter(username=options["user"] or "", is_active=True).first()
+        name = options["user"] or ""
+        # What cannot be printed is in no name, and may be nothing that a database can be asked for.
+        known = (
+            User.objects.filter(username=name, is_active=True) if name.isprintable() else User.objects.none()
+        )
+        owner = known.first()
         if owner is None:
-            raise CommandError(f"Give --user: there is no open account {options['user']!r}.")
+            raise CommandError(f"There is no open account {name!r}: say whose it is with --user.")
         rights = [word.strip() for word in options["rights"].split(",") if word.strip()]
         if unknown := set(rights) - set(TOKEN_RIGHTS):
             raise CommandError(f"{min(unknown)} is none of {', '.join(TOKEN_RIGHTS)}.")

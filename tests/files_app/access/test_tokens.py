@@ -353,7 +353,7 @@ class TestCommands:
     @pytest.mark.parametrize(
         ("words", "told"),
         [
-            (["make"], "Give --user"),
+            (["make"], "say whose it is"),
             (["make", "--user", "nobody"], "no open account"),
             (["make", "--user", "ann", "--rights", "all"], "all is none of"),
             (["make", "--user", "ann"], "Give --to FILE"),
