@@ -44,6 +44,10 @@ ALLOWED_HOSTS = AllowedHosts(env.list("ALLOWED_HOSTS", default=["localhost", "12
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 SECRET_KEY_FILE = BASE_DIR / ".secret_key"
 SECRET_KEY = env.str("SECRET_KEY", "") or keys.load_or_make(SECRET_KEY_FILE)
+# Files in PEM, seen from this folder. With them both servers speak TLS; TLS_KEY may be in the same file.
+TLS_CERT = env.str("TLS_CERT", "")
+TLS_KEY = env.str("TLS_KEY", "")
+REQUIRE_TLS = env.flag("REQUIRE_TLS", False)  # listen on the network with TLS only
 HTTPS = env.flag("HTTPS", False)  # the site is reached through a proxy that speaks https
 
 INSTALLED_APPS = [
@@ -177,6 +181,9 @@ X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_NAME = "cfs_session"
 CSRF_COOKIE_NAME = "cfs_csrf"
 CSRF_COOKIE_HTTPONLY = True
+if TLS_CERT:  # without HSTS: a certificate of our own is one that browsers warn of
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
 if HTTPS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_SSL_REDIRECT = True

@@ -38,6 +38,7 @@ from daphne.server import Server, reactor  # importing Daphne first installs its
 from daphne.ws_protocol import WebSocketFactory
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from cfsite.webserver.body import BodyLost
@@ -206,7 +207,8 @@ class FlowServer(Server):
 
 def close_at_once(transport: Any) -> None:
     """Its descriptor is free when this returns; what the system has of it still goes out."""
-    transport.connectionLost(Failure(ConnectionDone()))
+    below = transport.transport if isinstance(transport, TLSMemoryBIOProtocol) else transport
+    below.connectionLost(Failure(ConnectionDone()))
 
 
 def end_all_tasks(loop: asyncio.AbstractEventLoop, timeout: float) -> None:

@@ -1,5 +1,7 @@
 """The web server of this site: Daphne with flow control, and this site's limits."""
 
+import re
+
 from django.conf import settings
 
 from cfsite.webserver.flow import BODY_LIMIT, FlowServer
@@ -11,11 +13,17 @@ class SiteServer(FlowServer):
         """Uploads may be as large as the file server takes them, everything else is a form."""
         if SiteServer.streams_body(method, path):
             return settings.MAX_UPLOAD_SIZE or None
-        if path == "/upload/":
+        if _inside(path) == "/upload/":
             return (settings.MAX_UPLOAD_SIZE and settings.MAX_UPLOAD_SIZE + BODY_LIMIT) or None
         return BODY_LIMIT
 
     @staticmethod
     def streams_body(method: str, path: str) -> bool:
+        path = _inside(path)
         folder = {"PUT": "/files/", "PATCH": "/uploads/", "POST": "/uploads/"}.get(method, "-")
         return path.startswith(folder) or f"{path}/" == folder
+
+
+def _inside(path: str) -> str:
+    """Where a path leads, seen from the drop that it is of; as it is, if it is of none."""
+    return re.sub(r"\A/d/[^/]+(?=/)", "", path)

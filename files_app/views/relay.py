@@ -16,6 +16,7 @@ from django.shortcuts import render
 from files_app.access.policy import NotAllowed
 from files_app.access.principals import principal_of, relay_token
 from files_app.access.public import server_address
+from files_app.access.tls import TlsError, own_client_context
 from files_app.views.temporary import NoRoom
 from fileserver.client.aio import AsyncClient
 from fileserver.client.blocking import CHUNK, Client
@@ -47,11 +48,20 @@ async def connect(limit: int = CHUNK // 2) -> AsyncClient:
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             return await AsyncClient.connect(
-                where_reached(settings.SERVER_HOST), settings.SERVER_PORT, token=relay_token(), limit=limit
+                where_reached(settings.SERVER_HOST),
+                settings.SERVER_PORT,
+                token=relay_token(),
+                limit=limit,
+                tls=own_client_context(),
             )
     except TimeoutError as error:
         raise Offline(f"The file server at {address} does not answer. Restart it.") from error
-    except (OSError, ValueError, OverflowError) as error:  # the latter for hosts and ports that cannot be
+    except (
+        OSError,
+        ValueError,
+        OverflowError,
+        TlsError,
+    ) as error:  # the latter for hosts and ports that cannot be
         hint = "Start it with: python manage.py runfileserver"
         raise Offline(f"The file server at {address} is not running. {hint}") from error
     except BadReply as error:
@@ -66,7 +76,12 @@ async def connect(limit: int = CHUNK // 2) -> AsyncClient:
 def blocking_client() -> Client:
     """The same for a view that is not asynchronous."""
     try:
-        return Client(where_reached(settings.SERVER_HOST), settings.SERVER_PORT, token=relay_token())
+        return Client(
+            where_reached(settings.SERVER_HOST),
+            settings.SERVER_PORT,
+            token=relay_token(),
+            tls=own_client_context(),
+        )
     except (OSError, BadReply) as error:
         raise Offline(f"The file server at {server_address()} cannot be reached; try again.") from error
 

@@ -1,6 +1,9 @@
 """``manage.py runserver``: the site alone, by the server class of the settings."""
 
+import atexit
+import tempfile
 from argparse import ArgumentParser
+from pathlib import Path
 from typing import Any
 
 from daphne.endpoints import build_endpoint_description_strings
@@ -8,6 +11,7 @@ from daphne.management.commands.runserver import Command as DaphneCommand
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+from files_app.access import tls
 from files_app.access.network import require_private
 from files_app.hosting.lifeline import ends_with_supervisor, once, terminate
 from files_app.hosting.neighbours import SITE_NAME
@@ -37,7 +41,7 @@ class Command(DaphneCommand):
         self.check(display_num_errors=True)
         server = self.server_cls(
             application=self.get_application(options),
-            endpoints=build_endpoint_description_strings(host=self.addr, port=self.port),
+            endpoints=self.endpoints(),
             signal_handlers=not options["use_reloader"],
             action_logger=self.log_action,
             ready_callable=self.tell_address,
@@ -50,6 +54,25 @@ class Command(DaphneCommand):
         with ends_with_supervisor(once(terminate)):
             server.run()
 
+    def endpoints(self) -> list[str]:
+        if not tls.is_on():
+            return list(build_endpoint_description_strings(host=self.addr, port=self.port))
+        if warning := tls.warning():
+            self.stderr.write(self.style.WARNING(warning))
+        return [tls.endpoint(self.addr, int(self.port), _chain_file(tls.certificates()[1:]))]
+
     def tell_address(self) -> None:
-        self.stdout.write(f"listening on http://{address_text(self.addr, int(self.port))}/; Ctrl+C stops")
+        scheme = "https" if tls.is_on() else "http"
+        address = address_text(self.addr, int(self.port))
+        self.stdout.write(f"listening on {scheme}://{address}/; Ctrl+C stops")
         self.stdout.flush()
+
+
+def _chain_file(certificates: list[bytes]) -> Path | None:
+    """Twisted reads the certificates behind the first one from a file of their own."""
+    if not certificates:
+        return None
+    with tempfile.NamedTemporaryFile(suffix=".pem", delete=False) as file:
+        file.write(b"".join(certificates))
+    atexit.register(Path(file.name).unlink, missing_ok=True)
+    return Path(file.name)
