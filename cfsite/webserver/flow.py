@@ -207,7 +207,7 @@ class FlowServer(Server):
 
 def close_at_once(transport: Any) -> None:
     """Its descriptor is free when this returns; what the system has of it still goes out."""
-    below = transport.transport if isinstance(transport, TLSMemoryBIOProtocol) else transport
+    below: Any = transport.transport if isinstance(transport, TLSMemoryBIOProtocol) else transport
     below.connectionLost(Failure(ConnectionDone()))
 
 

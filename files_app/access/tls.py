@@ -132,7 +132,7 @@ def fingerprint(cert: x509.Certificate) -> str:
 
 
 def pinning(pin: str) -> ssl.SSLContext:
-    """Trusts whoever has the key of that fingerprint, and nobody else. Raises ``TlsError`` for what is none."""
+    """Trusts whoever has the key of that fingerprint alone. Raises ``TlsError`` for what is none."""
     wanted = pin.replace(":", "").strip().lower()
     if not re.fullmatch(r"[0-9a-f]{64}", wanted):
         raise TlsError(f"{pin} is no fingerprint: it has 64 hexadecimal digits.")

@@ -38,8 +38,8 @@ def file_server(options: dict[str, Any]) -> Iterator[Client]:
     except ErrorReply as error:
         raise CommandError(_told(error)) from None
     except ssl.SSLCertVerificationError as error:
-        reason = error.verify_message if getattr(error, "verify_message", "") else str(error)
-        raise CommandError(f"The file server at {address} is not trusted: {reason}.") from None
+        why = getattr(error, "verify_message", "") or str(error)
+        raise CommandError(f"The file server at {address} is not trusted: {why}.") from None
     except ssl.SSLError:
         raise CommandError(f"What answers at {address} does not speak TLS.") from None
     except BadReply:
@@ -57,13 +57,15 @@ def file_server(options: dict[str, Any]) -> Iterator[Client]:
         except ErrorReply as error:
             raise CommandError(_told(error)) from None
         except BadReply:
-            raise CommandError(
-                f"What answers at {address} is no file server, or one with TLS: try --tls."
-            ) from None
+            raise _stranger(address) from None
         except (ConnectionError, TimeoutError) as error:
             raise CommandError(f"The connection to {address} broke: {error}") from None
         except KeyboardInterrupt:
             raise CommandError("Stopped.", returncode=130) from None
+
+
+def _stranger(address: str) -> CommandError:
+    return CommandError(f"What answers at {address} is no file server, or one with TLS: try --tls.")
 
 
 def _told(error: ErrorReply) -> str:

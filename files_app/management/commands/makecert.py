@@ -31,7 +31,8 @@ class Command(BaseCommand):
             raise CommandError(f"No certificate can be made: {error}") from None
         self.stdout.write(
             f"Good until {made.not_valid_after_utc:%Y-%m-%d} for {', '.join(names_of(made))}.\n"
-            f"Put these lines into .env, and start again:\n\n  TLS_CERT={_cert_name()}\n  TLS_KEY={_key_name()}\n\n"
+            "Put these lines into .env, and start again:\n\n"
+            f"  TLS_CERT={_cert_name()}\n  TLS_KEY={_key_name()}\n\n"
             f"For --fingerprint of the commands: {fingerprint(made)}"
         )
 
