@@ -260,7 +260,7 @@ def test_what_cannot_be_started_is_refused_with_a_sentence(stack: Stack, tmp_pat
     assert (taken.returncode, "WEB_PORT" in taken.stderr) == (1, True)
     for arguments in (["runfileserver", "--host", "0.0.0.0"], ["runserver", "--noreload", "0.0.0.0:0"]):
         refused = stack.manage(*arguments)
-        assert (refused.returncode, "ccess control comes first" in refused.stderr) == (1, True), refused
+        assert (refused.returncode, "others reach it" in refused.stderr) == (1, True), refused
     missing = stack.manage("runfileserver", "--port", "0", "--files", str(tmp_path / "nowhere"))
     assert (missing.returncode, "does not exist" in missing.stderr) == (1, True)
     for refusal in (second, occupied, taken, refused, missing):

@@ -44,7 +44,7 @@ def _can_be_named(name: str) -> bool:
 
 
 def make(cert: Path, key: Path, names: Collection[str], days: int = DAYS) -> x509.Certificate:
-    """Write both files, the key for its owner alone. A key that is there is used again; raises ``OSError``."""
+    """Write both files, the key for its owner alone. One that is there is used again; raises ``OSError``."""
     private = _key_in(key) or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name(
         [

@@ -13,7 +13,6 @@ import re
 import ssl
 import stat
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -142,23 +141,10 @@ def pinning(pin: str) -> ssl.SSLContext:
             super().do_handshake(block)
             der = self.getpeercert(binary_form=True)
             if der is None or fingerprint(x509.load_der_x509_certificate(der)) != wanted:
-                raise ssl.SSLCertVerificationError("the server has another key than the pinned one")
+                raise ssl.SSLCertVerificationError(1, "the server has another key than the pinned one")
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # the pin is what is verified
     context.sslsocket_class = Pinned
     return context
-
-
-def endpoint(host: str, port: int, chain: Path | None) -> str:
-    """As Twisted describes what a server with TLS listens on. ``chain``: a file with all but the first
-    certificate, if there are more."""
-    parts = {"interface": host, "certKey": cert_path(), "privateKey": key_path()}
-    if chain is not None:
-        parts["extraCertChain"] = chain
-    return ":".join(["ssl", str(port), *(f"{name}={_escaped(value)}" for name, value in parts.items())])
-
-
-def _escaped(value: Any) -> str:
-    return re.sub(r"([:\\=])", r"\\\1", str(value))

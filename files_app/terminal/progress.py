@@ -38,7 +38,7 @@ def file_server(options: dict[str, Any]) -> Iterator[Client]:
     except ErrorReply as error:
         raise CommandError(_told(error)) from None
     except ssl.SSLCertVerificationError as error:
-        why = getattr(error, "verify_message", "") or str(error)
+        why = getattr(error, "verify_message", "") or error.args[-1]
         raise CommandError(f"The file server at {address} is not trusted: {why}.") from None
     except ssl.SSLError:
         raise CommandError(f"What answers at {address} does not speak TLS.") from None
@@ -59,6 +59,8 @@ def file_server(options: dict[str, Any]) -> Iterator[Client]:
         except BadReply:
             raise _stranger(address) from None
         except (ConnectionError, TimeoutError) as error:
+            if isinstance(error, ConnectionError) and tls is None and not client.has_answered:
+                raise _stranger(address) from None
             raise CommandError(f"The connection to {address} broke: {error}") from None
         except KeyboardInterrupt:
             raise CommandError("Stopped.", returncode=130) from None

@@ -56,12 +56,9 @@ async def connect(limit: int = CHUNK // 2) -> AsyncClient:
             )
     except TimeoutError as error:
         raise Offline(f"The file server at {address} does not answer. Restart it.") from error
-    except (
-        OSError,
-        ValueError,
-        OverflowError,
-        TlsError,
-    ) as error:  # the latter for hosts and ports that cannot be
+    except TlsError as error:
+        raise Offline(str(error)) from error
+    except (OSError, ValueError, OverflowError) as error:  # the latter for hosts and ports that cannot be
         hint = "Start it with: python manage.py runfileserver"
         raise Offline(f"The file server at {address} is not running. {hint}") from error
     except BadReply as error:
@@ -82,6 +79,8 @@ def blocking_client() -> Client:
             token=relay_token(),
             tls=own_client_context(),
         )
+    except TlsError as error:
+        raise Offline(str(error)) from error
     except (OSError, BadReply) as error:
         raise Offline(f"The file server at {server_address()} cannot be reached; try again.") from error
 

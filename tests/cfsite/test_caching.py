@@ -21,6 +21,7 @@ NEW_UPLOAD = {**TUS, "upload-length": "3", "upload-metadata": "filename Yy50eHQ=
 FORM = b"--x\r\nContent-Disposition: form-data; name=file; filename=d.txt\r\n\r\nd\r\n--x--\r\n"
 FORM_TYPE = {**OWN_PAGE, "content-type": "multipart/form-data; boundary=x"}
 
+NOWHERE = "a" * 26  # the secret part of a link that there is not
 NOT_KEPT = [
     # method, URL, status, and what the request needs besides
     ("GET", "/", 200, {}),
@@ -68,6 +69,21 @@ NOT_KEPT = [
     ("GET", "/login/", 200, {}),
     ("POST", "/login/", 403, {"headers": OWN_PAGE}),
     ("GET", "/account/", 302, {}),
+    ("GET", "/account/tokens/", 401, {}),
+    ("POST", "/account/tokens/7/revoke/", 403, {"headers": OWN_PAGE}),
+    ("GET", "/links/", 401, {}),
+    ("GET", "/links/new/", 401, {}),
+    ("GET", "/links/7/", 401, {}),
+    ("POST", "/links/7/revoke/", 403, {"headers": OWN_PAGE}),
+    ("POST", "/links/7/rebind/", 403, {"headers": OWN_PAGE}),
+    ("GET", f"/s/{NOWHERE}/", 404, {}),
+    ("GET", f"/s/{NOWHERE}/files/a.txt", 404, {}),
+    ("GET", f"/d/{NOWHERE}/", 404, {}),
+    ("GET", f"/d/{NOWHERE}/receipts/", 404, {}),
+    ("POST", f"/d/{NOWHERE}/upload/", 404, {"headers": OWN_PAGE}),
+    ("POST", f"/d/{NOWHERE}/uploads/", 404, {"headers": NEW_UPLOAD}),
+    ("HEAD", f"/d/{NOWHERE}/uploads/7", 404, {"headers": TUS}),
+    ("PUT", f"/d/{NOWHERE}/files/a.txt", 404, {"headers": OWN_PAGE, "body": b"x"}),
     ("POST", "/logout/", 403, {"headers": OWN_PAGE}),
     ("POST", "/account/sessions/end/", 403, {"headers": OWN_PAGE}),
 ]

@@ -1,9 +1,6 @@
 """``manage.py runserver``: the site alone, by the server class of the settings."""
 
-import atexit
-import tempfile
 from argparse import ArgumentParser
-from pathlib import Path
 from typing import Any
 
 from daphne.endpoints import build_endpoint_description_strings
@@ -34,6 +31,8 @@ class Command(DaphneCommand):
         require_private(self.addr, "WEB_HOST")
         # What the site says of itself, and whom it takes for local, follows from where it really listens.
         settings.WEB_HOST, settings.WEB_PORT = self.addr, int(self.port)
+        if warning := tls.warning():
+            self.stderr.write(self.style.WARNING(warning))
         require_free_port(self.addr, int(self.port), "WEB_PORT")
         if not options["use_asgi"]:
             super().inner_run(*args, **options)
@@ -41,7 +40,7 @@ class Command(DaphneCommand):
         self.check(display_num_errors=True)
         server = self.server_cls(
             application=self.get_application(options),
-            endpoints=self.endpoints(),
+            endpoints=build_endpoint_description_strings(host=self.addr, port=self.port),
             signal_handlers=not options["use_reloader"],
             action_logger=self.log_action,
             ready_callable=self.tell_address,
@@ -54,25 +53,8 @@ class Command(DaphneCommand):
         with ends_with_supervisor(once(terminate)):
             server.run()
 
-    def endpoints(self) -> list[str]:
-        if not tls.is_on():
-            return list(build_endpoint_description_strings(host=self.addr, port=self.port))
-        if warning := tls.warning():
-            self.stderr.write(self.style.WARNING(warning))
-        return [tls.endpoint(self.addr, int(self.port), _chain_file(tls.certificates()[1:]))]
-
     def tell_address(self) -> None:
         scheme = "https" if tls.is_on() else "http"
         address = address_text(self.addr, int(self.port))
         self.stdout.write(f"listening on {scheme}://{address}/; Ctrl+C stops")
         self.stdout.flush()
-
-
-def _chain_file(certificates: list[bytes]) -> Path | None:
-    """Twisted reads the certificates behind the first one from a file of their own."""
-    if not certificates:
-        return None
-    with tempfile.NamedTemporaryFile(suffix=".pem", delete=False) as file:
-        file.write(b"".join(certificates))
-    atexit.register(Path(file.name).unlink, missing_ok=True)
-    return Path(file.name)
