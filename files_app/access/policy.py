@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 
@@ -158,6 +159,17 @@ def is_allowed(request_or_scope: HttpRequest | dict[str, Any], right: Right, nam
 
 class NotAllowed(PermissionDenied):
     """Whoever asks lacks a right: somebody else may do it, or they themselves after a login."""
+
+
+class NeedsLogin(NotAllowed):
+    """Only somebody with an account may do it, whoever may do all without one neither."""
+
+
+def require_person(request: HttpRequest, why: str) -> User:
+    """Who is logged in; raises ``NeedsLogin`` with ``why`` if nobody is. A token is no login."""
+    if not isinstance(request.user, User):
+        raise NeedsLogin(why)
+    return request.user
 
 
 def require(request: HttpRequest, right: Right, name: str = "") -> None:

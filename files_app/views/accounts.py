@@ -14,7 +14,7 @@ from django.views.decorators.http import require_POST
 
 from files_app.access.audit import Action, record
 from files_app.access.loopback import comes_from_here
-from files_app.access.policy import NotAllowed
+from files_app.access.policy import require_person
 from files_app.access.principals import address_of
 from files_app.access.public import is_on_network
 from files_app.access.sessions import end_sessions_of
@@ -91,9 +91,8 @@ class Account(PasswordChangeView):
 @require_POST
 def end_sessions(request: HttpRequest) -> HttpResponse:
     """Log out everywhere: in every browser in which this person is logged in."""
-    if not request.user.is_authenticated:
-        raise NotAllowed("Log in first.")
-    end_sessions_of(request.user.pk)
-    record(Action.SESSIONS_ENDED, request.user.get_username())
+    person = require_person(request, "Log in first.")
+    end_sessions_of(person.pk)
+    record(Action.SESSIONS_ENDED, person.get_username())
     logout(request)
     return redirect("index")

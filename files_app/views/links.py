@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from files_app.access.audit import Action, record
 from files_app.access.links import address_of_link, new_address
-from files_app.access.policy import NotAllowed, may
+from files_app.access.policy import may, require_person
 from files_app.models import File, Transfer
 from files_app.models.links import Link, LinkUpload, default_end
 from files_app.qr import qr_svg
@@ -128,10 +128,9 @@ def target_of(link: Link) -> tuple[str, str]:
 
 
 def _person(request: HttpRequest) -> User:
-    """Who is logged in. A link is somebody's: what they may do, it may do."""
-    if not isinstance(request.user, User):
-        raise NotAllowed("Log in to make links: a link is good as long as its maker may do what it is for.")
-    return request.user
+    """A link is somebody's: what they may do, it may do."""
+    why = "Log in to make links: a link is good as long as its maker may do what it is for."
+    return require_person(request, why)
 
 
 def _links_of(person: User) -> QuerySet[Link]:

@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 
-from files_app.access.policy import NotAllowed
+from files_app.access.policy import NeedsLogin, NotAllowed
 from files_app.access.principals import principal_of, relay_token
 from files_app.access.public import server_address
 from files_app.access.tls import TlsError, own_client_context
@@ -151,7 +151,8 @@ def error_response(request: HttpRequest, status: int, message: str, title: str =
 def refused(request: HttpRequest, error: Exception) -> HttpResponse:
     """The answer to what somebody may not do. A guest may perhaps after a login, and is led there."""
     message = str(error) or "You may not do this."
-    if not (isinstance(error, NotAllowed) and principal_of(request).kind == "guest"):
+    is_guest = isinstance(error, NotAllowed) and principal_of(request).kind == "guest"
+    if not is_guest and not isinstance(error, NeedsLogin):
         return error_response(request, 403, message)
     if request.method in ("GET", "HEAD") and is_navigation(request):
         return redirect_to_login(request.get_full_path())

@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
 from files_app.access.audit import Action, record
-from files_app.access.policy import NotAllowed
+from files_app.access.policy import require_person
 from files_app.access.tokens import new_token, revoke
 from files_app.models import Token
 from files_app.models.tokens import TOKEN_RIGHTS
@@ -62,7 +62,4 @@ def revoke_token(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _person(request: HttpRequest) -> User:
-    """Who is logged in. A token makes no tokens."""
-    if not isinstance(request.user, User):
-        raise NotAllowed("Log in to make tokens: a token may do no more than its owner.")
-    return request.user
+    return require_person(request, "Log in to make tokens: a token may do no more than its owner.")

@@ -69,6 +69,7 @@ NOT_KEPT = [
     ("GET", "/login/", 200, {}),
     ("POST", "/login/", 403, {"headers": OWN_PAGE}),
     ("GET", "/account/", 302, {}),
+    ("GET", "/address/", 404, {}),
     ("GET", "/account/tokens/", 401, {}),
     ("POST", "/account/tokens/7/revoke/", 403, {"headers": OWN_PAGE}),
     ("GET", "/links/", 401, {}),
