@@ -17,6 +17,7 @@ django.setup(set_prefix=False)
 
 from cfsite.webserver.spool import Spool  # noqa: E402 - needs the settings
 from files_app.access.origin import OwnOriginOnly  # noqa: E402
+from files_app.access.proxies import BehindProxies  # noqa: E402
 from files_app.live.routing import websocket_urlpatterns  # noqa: E402
 from files_app.views.temporary import NoRoom, kept_on_disk  # noqa: E402
 
@@ -55,9 +56,11 @@ class Handler(ASGIHandler):
             raise
 
 
-application = ProtocolTypeRouter(
-    {
-        "http": Handler(),
-        "websocket": OwnOriginOnly(URLRouter(websocket_urlpatterns)),
-    }
+application = BehindProxies(
+    ProtocolTypeRouter(
+        {
+            "http": Handler(),
+            "websocket": OwnOriginOnly(URLRouter(websocket_urlpatterns)),
+        }
+    )
 )

@@ -1,11 +1,18 @@
 """Variables of the environment as settings. What cannot be is said by the variable's name, in a sentence."""
 
+import ipaddress
+import re
 import zoneinfo
+from collections.abc import Sequence
 from typing import Any
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+_URL = re.compile(
+    r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?(/[a-z0-9._~/-]*)?", re.IGNORECASE | re.ASCII
+)
+_SUB_PATH = re.compile(r"(/[a-z0-9._~-]+)+", re.IGNORECASE | re.ASCII)
 _YES = frozenset({"true", "on", "yes", "y", "1", "ok"})
 _NO = frozenset({"false", "off", "no", "n", "0", ""})
 
@@ -46,6 +53,34 @@ class Env(environ.Env):
         except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
             raise ImproperlyConfigured(f"{var}: {name!r} is no time zone, as Europe/Berlin is.") from None
         return name
+
+    def networks(self, var: str) -> list[str]:
+        texts = [text.strip() for text in self.list(var, default=[])]
+        for text in texts:
+            try:
+                ipaddress.ip_network(text, strict=False)
+            except ValueError:
+                raise ImproperlyConfigured(f"{var}: {text!r} is no address and no network.") from None
+        return texts
+
+    def choice(self, var: str, default: str, among: Sequence[str]) -> str:
+        text = str(self.str(var, default)).strip().lower()
+        if text not in among:
+            raise ImproperlyConfigured(f"{var}: {text!r} is none of {', '.join(among)}.")
+        return text
+
+    def url(self, var: str) -> str:
+        """Of a page: http or https, a host, perhaps a port and a path; empty if there is none."""
+        text = str(self.str(var, "")).strip()
+        if text and not _URL.fullmatch(text):
+            raise ImproperlyConfigured(f"{var}: {text!r} is no address of a page, as https://example.org is.")
+        return text
+
+    def sub_path(self, var: str) -> str | None:
+        text = str(self.str(var, "")).strip().rstrip("/")
+        if text and not _SUB_PATH.fullmatch(text):
+            raise ImproperlyConfigured(f"{var}: {text!r} is no path, as /files is.")
+        return text or None
 
     def database(self, var: str, default: str) -> dict[str, Any]:
         url = self.str(var, "") or default

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from csp.constants import NONE, SELF
 
@@ -48,7 +49,17 @@ SECRET_KEY = env.str("SECRET_KEY", "") or keys.load_or_make(SECRET_KEY_FILE)
 TLS_CERT = env.str("TLS_CERT", "")
 TLS_KEY = env.str("TLS_KEY", "")
 REQUIRE_TLS = env.flag("REQUIRE_TLS", False)  # listen on the network with TLS only
+# Proxies in front, as addresses or networks: they say who asks, in one of two ways.
+TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")
+PROXY_HEADER = env.choice("PROXY_HEADER", "x-forwarded", ["x-forwarded", "forwarded"])
+REMOTE_USER_HEADER = env.str("REMOTE_USER_HEADER", "")  # in which they say who is logged in
+PUBLIC_URL = env.url("PUBLIC_URL").rstrip("/")  # of the page, for links and codes that are handed on
+FORCE_SCRIPT_NAME = env.sub_path("FORCE_SCRIPT_NAME")  # the sub-path that the site is in
 HTTPS = env.flag("HTTPS", False)  # the site is reached through a proxy that speaks https
+
+if PUBLIC_URL:
+    ALLOWED_HOSTS.append(str(urlsplit(PUBLIC_URL).hostname))
+    CSRF_TRUSTED_ORIGINS.append("{0.scheme}://{0.netloc}".format(urlsplit(PUBLIC_URL)))
 
 INSTALLED_APPS = [
     "files_app",  # before daphne: its runserver is Daphne's, with flow control
@@ -153,7 +164,7 @@ MAX_LINKS_PER_HOUR = env.number("MAX_LINKS_PER_HOUR", 60, 1, 1_000_000)  # that 
 LANGUAGE_CODE = "en"
 TIME_ZONE = env.time_zone("TIME_ZONE", "UTC")  # of the admin and the log; the pages use the viewer's
 USE_TZ = True
-STATIC_URL = "/static/"
+STATIC_URL = f"{FORCE_SCRIPT_NAME or ''}/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 SERVESTATIC_USE_FINDERS = True  # no collectstatic needed, with DEBUG off too
@@ -180,12 +191,12 @@ X_FRAME_OPTIONS = "DENY"
 # Cookies know no ports: names of our own keep apart what else runs on localhost.
 SESSION_COOKIE_NAME = "cfs_session"
 CSRF_COOKIE_NAME = "cfs_csrf"
+SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = FORCE_SCRIPT_NAME or "/"
 CSRF_COOKIE_HTTPONLY = True
 if TLS_CERT:  # without HSTS: a certificate of our own is one that browsers warn of
     SESSION_COOKIE_SECURE = True
     CSRF_COOKIE_SECURE = True
-if HTTPS:
-    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+if HTTPS:  # as the proxy says, which ``files_app.access.proxies`` believes if it is one of ours
     SECURE_SSL_REDIRECT = True
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True

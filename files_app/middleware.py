@@ -2,7 +2,7 @@
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.models import AnonymousUser, User
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
@@ -10,6 +10,7 @@ from files_app.access import wrong_tokens
 from files_app.access.audit import asking, write_token_uses
 from files_app.access.headers import is_bearer, shown_token
 from files_app.access.principals import address_of, visitor
+from files_app.access.proxies import REMOTE_USER
 from files_app.access.sessions import refresh_rights
 from files_app.access.tokens import are_uses_due
 from files_app.async_middleware import AsyncMiddleware
@@ -51,6 +52,8 @@ class AccessMiddleware(AsyncMiddleware):
                 user = await request.auser()
                 if user.is_authenticated:
                     request.principal = visitor(request, user)  # type: ignore[attr-defined]
+            if name := getattr(request, "scope", {}).get(REMOTE_USER):
+                await _log_in_by_proxy(request, name)
             if not is_local:
                 await refresh_rights()
         except Exception as error:
@@ -80,6 +83,19 @@ class AccessMiddleware(AsyncMiddleware):
         request._dont_enforce_csrf_checks = is_bearer(request)  # type: ignore[attr-defined]
         asking.set(principal)
         return await super().__call__(request)
+
+
+async def _log_in_by_proxy(request: HttpRequest, name: str) -> None:
+    """A trusted proxy says who this is. Only somebody with an account here is anybody."""
+    user = await User.objects.filter(username=name, is_active=True).afirst() if name.isprintable() else None
+    if user is not None:
+        request.user = user
+
+        async def auser() -> User:
+            return user
+
+        request.auser = auser
+        request.principal = visitor(request, user)  # type: ignore[attr-defined]
 
 
 async def _nobody() -> AnonymousUser:

@@ -71,6 +71,9 @@ class FlowServer(Server):
     stall_timeout = 60.0  # seconds in which the peer read nothing while bytes waited for it
     exit_grace = 2.0  # seconds for applications to end by themselves when the server stops
 
+    # Whether many clients come from that address, as from a proxy; loopback is one in any case.
+    is_shared: Callable[[str], bool] = staticmethod(lambda address: False)
+
     # (method, path) → the greatest request body in bytes, None for no limit
     body_limit: Callable[[str, str], int | None] = staticmethod(lambda method, path: BODY_LIMIT)
 

@@ -60,6 +60,7 @@ class GuardedChannel(HTTPChannel):
         self.head = Head()
         super().connectionMade()
         host = str(getattr(self.transport.getPeer(), "host", ""))
+        host = "127.0.0.1" if self.server.is_shared(host) else host
         self.server.tally.add(DISPLACED, self.server.limiter.add(self.transport, host))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

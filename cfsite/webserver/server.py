@@ -13,12 +13,15 @@ from twisted.internet.ssl import AcceptableCiphers, CertificateOptions, TLSVersi
 
 from cfsite.webserver.flow import BODY_LIMIT, FlowServer
 from files_app.access import tls
+from files_app.access.proxies import inner_path, is_trusted
 
 
 class SiteServer(FlowServer):
     def run(self) -> None:
         self.tls_options = _tls_options()
         super().run()
+
+    is_shared = staticmethod(is_trusted)
 
     @staticmethod
     def body_limit(method: str, path: str) -> int | None:
@@ -51,5 +54,5 @@ def _tls_options() -> CertificateOptions | None:
 
 
 def _inside(path: str) -> str:
-    """Where a path leads, seen from the drop that it is of; as it is, if it is of none."""
-    return re.sub(r"\A/d/[^/]+(?=/)", "", path)
+    """Where a path leads, seen from the site, or from the drop that it is of."""
+    return re.sub(r"\A/d/[^/]+(?=/)", "", inner_path(path))

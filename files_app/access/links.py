@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from django.conf import settings
+from django.urls import get_script_prefix
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from django.utils.text import slugify
@@ -69,7 +70,7 @@ def path_of(link: Link) -> str | None:
     if token is None:
         return None
     slug = slugify(link.title)[:40].strip("-")
-    return f"/{link.kind[0]}/{f'{slug}-' if slug else ''}{token}/"
+    return f"{get_script_prefix()}{link.kind[0]}/{f'{slug}-' if slug else ''}{token}/"
 
 
 def address_of_link(link: Link) -> str | None:

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.http.request import split_domain_port
 
+from files_app.access.proxies import PROXIED
 from fileserver.net.address import is_loopback, read_address
 
 
@@ -35,7 +36,7 @@ def comes_from_here(request_or_scope: HttpRequest | dict[str, Any], address: str
     asked for must be one of this machine itself: a page elsewhere can have its own name lead here (DNS
     rebinding). A proxy that passes on none of that cannot be told from a person.
     """
-    if not is_loopback(address):
+    if not is_loopback(address) or _scope_of(request_or_scope).get(PROXIED):
         return False
     names = _header_names(request_or_scope)
     return not any(map(_tells_of_a_proxy, names)) and _is_own_name(_host_of(request_or_scope))
@@ -56,6 +57,13 @@ _FORWARDING_PREFIXES = (
 
 def _tells_of_a_proxy(header: str) -> bool:
     return header in _FORWARDING or header.startswith(_FORWARDING_PREFIXES)
+
+
+def _scope_of(request_or_scope: HttpRequest | dict[str, Any]) -> dict[str, Any]:
+    if isinstance(request_or_scope, HttpRequest):
+        found: dict[str, Any] = getattr(request_or_scope, "scope", {})
+        return found
+    return request_or_scope
 
 
 def _header_names(request_or_scope: HttpRequest | dict[str, Any]) -> list[str]:

@@ -58,7 +58,7 @@ class OwnOriginOnly:
         host = headers.get("host", "")
         domain, _ = split_domain_port(host)
         known = bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
-        if known and comes_from_us(headers, host, _is_secure(scope, headers)):
+        if known and comes_from_us(headers, host, _is_secure(scope)):
             if "authorization" in headers:
                 await refresh_rights()
                 principal = shown_token(scope)
@@ -70,9 +70,5 @@ class OwnOriginOnly:
         return await WebsocketDenier()(scope, receive, send)
 
 
-def _is_secure(scope: dict[str, Any], headers: Mapping[str, str]) -> bool:
-    proxy = settings.SECURE_PROXY_SSL_HEADER
-    if proxy:
-        name, value = proxy
-        return headers.get(name.removeprefix("HTTP_").replace("_", "-").lower()) == value
+def _is_secure(scope: dict[str, Any]) -> bool:
     return scope.get("scheme") in ("https", "wss")

@@ -18,9 +18,9 @@ def page_url(path: str = "/") -> str:
 
 def page_urls(path: str = "/") -> list[str]:
     """All addresses of a page, the best first; there is always one."""
-    if public := getattr(settings, "PUBLIC_URL", ""):
-        return [f"{public.rstrip('/')}/{path.removeprefix(get_script_prefix()).lstrip('/')}"]
-    scheme = "https" if getattr(settings, "TLS_CERT", "") else "http"
+    if public := settings.PUBLIC_URL:
+        return [f"{public}/{path.removeprefix(get_script_prefix()).lstrip('/')}"]
+    scheme = "https" if settings.TLS_CERT else "http"
     hosts = addresses_of(settings.WEB_HOST) or [where_reached(settings.WEB_HOST)]
     return [f"{scheme}://{address_text(host, settings.WEB_PORT)}{path}" for host in hosts]
 
@@ -38,4 +38,4 @@ def is_on_network() -> bool:
 
 def has_network() -> bool:
     """Whether there is an address to hand on, as there is none while this machine is in no network."""
-    return bool(getattr(settings, "PUBLIC_URL", "") or addresses_of(settings.WEB_HOST))
+    return bool(settings.PUBLIC_URL or addresses_of(settings.WEB_HOST))

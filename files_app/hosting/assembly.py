@@ -165,6 +165,6 @@ def page_url_here() -> str | None:
     if url.startswith("http:") and settings.HTTPS:  # it would redirect to a port that speaks no https
         return None
     # What is no address of the site's it would answer with 400.
-    is_public = bool(getattr(settings, "PUBLIC_URL", ""))
+    is_public = bool(settings.PUBLIC_URL)
     is_answered = is_public or validate_host(urlsplit(url).netloc.rpartition(":")[0], settings.ALLOWED_HOSTS)
     return url if is_answered else None

@@ -105,7 +105,7 @@ def test_with_a_redis_its_pubsub_is_the_channel_layer(load: Any) -> None:
 def test_https_is_believed_from_the_proxy_only_when_it_is_said(load: Any) -> None:
     assert "SECURE_PROXY_SSL_HEADER" not in load()
     settings = load(HTTPS="True")
-    assert settings["SECURE_PROXY_SSL_HEADER"] == ("HTTP_X_FORWARDED_PROTO", "https")
+    assert "SECURE_PROXY_SSL_HEADER" not in settings  # which would believe anybody
     assert settings["SESSION_COOKIE_SECURE"] is settings["CSRF_COOKIE_SECURE"] is True
     assert settings["SECURE_SSL_REDIRECT"] is True
 
@@ -191,3 +191,29 @@ def test_a_flag_has_the_usual_words(load: Any, text: str, value: bool) -> None:
 def test_rows_of_vanished_files_are_kept_for_a_month_or_as_set(load: Any) -> None:
     assert load()["GONE_FILE_DAYS"] == 30
     assert load(GONE_FILE_DAYS="0.5")["GONE_FILE_DAYS"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("TRUSTED_PROXIES", "10.0.0.0/8,proxy", "'proxy' is no address and no network"),
+        ("PROXY_HEADER", "x-real-ip", "is none of x-forwarded, forwarded"),
+        ("PUBLIC_URL", "files.example.org", "is no address of a page"),
+        ("PUBLIC_URL", "https://files.example.org/?q=1", "is no address of a page"),
+        ("PUBLIC_URL", "javascript:alert(1)", "is no address of a page"),
+        ("FORCE_SCRIPT_NAME", "share", "is no path"),
+        ("FORCE_SCRIPT_NAME", "/a b", "is no path"),
+    ],
+)
+def test_what_cannot_be_said_of_a_proxy_is_told_by_name(load: Any, name: str, value: str, told: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=f"{name}: .*{re.escape(told)}"):
+        load(**{name: value})
+
+
+def test_the_public_address_is_answered_and_may_make_changes(load: Any) -> None:
+    settings = load(PUBLIC_URL="https://Files.example.org:8443/share/", FORCE_SCRIPT_NAME="/share/")
+    assert "files.example.org" in list(settings["ALLOWED_HOSTS"])
+    assert settings["CSRF_TRUSTED_ORIGINS"] == ["https://Files.example.org:8443"]
+    assert settings["PUBLIC_URL"] == "https://Files.example.org:8443/share"
+    assert settings["STATIC_URL"] == "/share/static/"
+    assert settings["SESSION_COOKIE_PATH"] == "/share"
