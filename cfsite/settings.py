@@ -45,10 +45,6 @@ ALLOWED_HOSTS = AllowedHosts(env.list("ALLOWED_HOSTS", default=["localhost", "12
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 SECRET_KEY_FILE = BASE_DIR / ".secret_key"
 SECRET_KEY = env.str("SECRET_KEY", "") or keys.load_or_make(SECRET_KEY_FILE)
-# Files in PEM, seen from this folder. With them both servers speak TLS; TLS_KEY may be in the same file.
-TLS_CERT = env.str("TLS_CERT", "")
-TLS_KEY = env.str("TLS_KEY", "")
-REQUIRE_TLS = env.flag("REQUIRE_TLS", False)  # listen on the network with TLS only
 # Proxies in front, as addresses or networks: they say who asks, in one of two ways.
 TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")
 PROXY_HEADER = env.choice("PROXY_HEADER", "x-forwarded", ["x-forwarded", "forwarded"])
@@ -193,9 +189,6 @@ SESSION_COOKIE_NAME = "cfs_session"
 CSRF_COOKIE_NAME = "cfs_csrf"
 SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = FORCE_SCRIPT_NAME or "/"
 CSRF_COOKIE_HTTPONLY = True
-if TLS_CERT:  # without HSTS: a certificate of our own is one that browsers warn of
-    SESSION_COOKIE_SECURE = True
-    CSRF_COOKIE_SECURE = True
 if HTTPS:  # as the proxy says, which ``files_app.access.proxies`` believes if it is one of ours
     SECURE_SSL_REDIRECT = True
     SECURE_HSTS_SECONDS = 31_536_000

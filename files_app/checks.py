@@ -21,11 +21,9 @@ def secrets_inside(folder: str | Path) -> list[str]:
     """A sentence for each thing in ``folder`` that must never be served."""
     folder = Path(folder).resolve()
     database = settings.DATABASES["default"]
-    key = settings.TLS_CERT and Path(settings.BASE_DIR / (settings.TLS_KEY or settings.TLS_CERT))
     secrets = {
         "database": database["NAME"] if "sqlite3" in database["ENGINE"] else None,
         "secret key": settings.SECRET_KEY_FILE,
-        "key of the certificate": key,
         "program itself": settings.BASE_DIR,
     }
     return [

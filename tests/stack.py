@@ -107,8 +107,7 @@ class Stack:
 
     @property
     def url(self) -> str:
-        scheme = "https" if self.environment.get("TLS_CERT") else "http"
-        return f"{scheme}://localhost:{self.web_port}"
+        return f"http://localhost:{self.web_port}"
 
     def file_url(self, name: str) -> str:
         return f"{self.url}/files/{quote(name)}"

@@ -38,7 +38,6 @@ from daphne.server import Server, reactor  # importing Daphne first installs its
 from daphne.ws_protocol import WebSocketFactory
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from cfsite.webserver.body import BodyLost
@@ -86,13 +85,9 @@ class FlowServer(Server):
 
     closing = False
 
-    tls_options: Any = None  # with them, connections are encrypted
-
     @property
-    def http_factory(self) -> FlowFactory | TLSMemoryBIOFactory:
-        if self.tls_options is None:
-            return self._http_factory
-        return TLSMemoryBIOFactory(self.tls_options, False, self._http_factory)
+    def http_factory(self) -> FlowFactory:
+        return self._http_factory
 
     @http_factory.setter
     def http_factory(self, stock: HTTPFactory) -> None:
@@ -124,7 +119,6 @@ class FlowServer(Server):
         scope["asgi"] = {"version": "3.0"}
         if isinstance(protocol, FlowSocket):
             scope["extensions"] = {"cfsite.backlog": partial(buffered, protocol.transport)}
-            scope["scheme"] = "ws" if self.tls_options is None else "wss"
             queue = protocol.queue
         elif self.closing:
             protocol.abort()
@@ -215,8 +209,7 @@ class FlowServer(Server):
 
 def close_at_once(transport: Any) -> None:
     """Its descriptor is free when this returns; what the system has of it still goes out."""
-    below: Any = transport.transport if isinstance(transport, TLSMemoryBIOProtocol) else transport
-    below.connectionLost(Failure(ConnectionDone()))
+    transport.connectionLost(Failure(ConnectionDone()))
 
 
 def end_all_tasks(loop: asyncio.AbstractEventLoop, timeout: float) -> None:

@@ -1,9 +1,7 @@
 """Where the servers may listen: on this machine, and on the network once there is an account."""
 
-from django.conf import settings
 from django.core.management import CommandError
 
-from files_app.access import tls
 from files_app.access.accounts import can_log_in
 from files_app.access.addresses import machine
 from files_app.access.loopback import is_this_machine
@@ -15,17 +13,8 @@ ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 - only by --lan, or with an account
 
 def require_private(host: str, setting: str) -> None:
     """Raise ``CommandError`` for an address that others reach, as long as nobody could log in there."""
-    try:
-        tls.require_usable()
-    except tls.TlsError as error:
-        raise CommandError(str(error)) from None
     if is_this_machine(host):
         return
-    if settings.REQUIRE_TLS and not tls.is_on():
-        raise CommandError(
-            f"Refusing to listen on {host} without TLS, for REQUIRE_TLS is set. `manage.py makecert` makes a "
-            "certificate, if you have none."
-        )
     with as_command_errors():
         is_managed = can_log_in().exists()
     if not is_managed:

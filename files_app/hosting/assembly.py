@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.http.request import validate_host
 
-from files_app.access import tls
 from files_app.access.policy import access_of
 from files_app.access.public import page_url
 from files_app.database import as_command_errors
@@ -88,7 +87,6 @@ def running(plan: Plan, on_hurry: Callable[[Callable[[], None]], None]) -> Itera
                 pace=plan.pace,
                 direct=settings.DIRECT_DOWNLOADS,
                 page_url=page_url_here,
-                tls=tls.server_context(),
             ),
         )
         try:

@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import ssl
 
 from fileserver.client.blocking import Client
 from fileserver.wire import lines
@@ -21,18 +20,9 @@ def who_listens(host: str, port: int) -> str | None:
     return None
 
 
-# To be told apart from other programs it need not be trusted.
-ANYBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-ANYBODY.check_hostname, ANYBODY.verify_mode = False, ssl.CERT_NONE
-
-
 def _is_file_server(host: str, port: int) -> bool:
-    return any(_speaks(host, port, tls) for tls in (None, ANYBODY))
-
-
-def _speaks(host: str, port: int, tls: ssl.SSLContext | None) -> bool:
     try:
-        with Client(host, port, timeout=SECONDS, tls=tls) as client:
+        with Client(host, port, timeout=SECONDS) as client:
             return bool(client.request("PING").get("protocol") == lines.NAME)
     except ErrorReply:  # too many clients, or it ends: nobody else says it like that
         return True
@@ -41,12 +31,7 @@ def _speaks(host: str, port: int, tls: ssl.SSLContext | None) -> bool:
 
 
 def _is_site(host: str, port: int) -> bool:
-    plain = http.client.HTTPConnection(host, port, timeout=SECONDS)
-    encrypted = http.client.HTTPSConnection(host, port, timeout=SECONDS, context=ANYBODY)
-    return any(map(_names_itself, (plain, encrypted)))
-
-
-def _names_itself(connection: http.client.HTTPConnection) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=SECONDS)
     with contextlib.closing(connection):
         try:
             connection.request("HEAD", "/")

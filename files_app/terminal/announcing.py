@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from django.db import DatabaseError
 
-from files_app.access import tls
 from files_app.access.addresses import LOOK_SECONDS
 from files_app.access.guests import what_guests_may
 from files_app.access.public import has_network, is_on_network, page_url, page_urls
@@ -29,8 +28,6 @@ class Announcement:
     def tell(self) -> None:
         self._told = page_url()
         say(self._highlight(f"\n  The page is at {self._told}   Ctrl+C stops.\n") + "\n")
-        if tls.is_on():
-            say(f"  For --fingerprint of the commands: {tls.fingerprint(tls.certificate())}\n")
         if is_on_network():
             say("".join(f"  {line}\n" for line in _of_network()) + "\n")
 

@@ -25,9 +25,6 @@ def add_server_address(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=port_number, default=str(settings.SERVER_PORT), help="of the file server (%(default)s)"
     )
-    parser.add_argument("--tls", action="store_true", help="encrypted, with a certificate that is trusted")
-    parser.add_argument("--cafile", metavar="FILE", help="the same, and whoever signed these is trusted")
-    parser.add_argument("--fingerprint", metavar="HEX", help="the same, and only who has this key is trusted")
     parser.add_argument(
         "--token-file", metavar="FILE", help="with a token in it, if CFS_TOKEN is empty; only you may read it"
     )

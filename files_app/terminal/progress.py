@@ -1,7 +1,6 @@
 """What the terminal commands share: a connection, progress bars, sentences for what goes wrong."""
 
 import contextlib
-import ssl
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +18,6 @@ from rich.progress import (
 from rich.text import Text
 
 from files_app.sizes import rate_text, size_text
-from files_app.terminal.tls import context_of
 from files_app.terminal.tokens import USUAL, VARIABLE, token_of
 from fileserver.client.blocking import Client
 from fileserver.net.address import address_text
@@ -33,19 +31,9 @@ def file_server(options: dict[str, Any]) -> Iterator[Client]:
     """A connection to ``--host`` and ``--port``; refusals and breaks become a ``CommandError``."""
     address = address_text(options["host"], options["port"])
     try:
-        token, tls = token_of(options["token_file"]), context_of(options)
-        client = Client(options["host"], options["port"], token=token, tls=tls)
+        client = Client(options["host"], options["port"], token=token_of(options["token_file"]))
     except ErrorReply as error:
         raise CommandError(_told(error)) from None
-    except ssl.SSLCertVerificationError as error:
-        why = getattr(error, "verify_message", "") or error.args[-1]
-        raise CommandError(f"The file server at {address} is not trusted: {why}.") from None
-    except ssl.SSLError:
-        raise CommandError(f"What answers at {address} does not speak TLS.") from None
-    except BadReply:
-        raise CommandError(
-            f"What answers at {address} is no file server, or one with TLS: try --tls."
-        ) from None
     except (OSError, UnicodeError) as error:  # the latter for a host that cannot be a name at all
         reason = getattr(error, "strerror", None) or error
         raise CommandError(
@@ -57,17 +45,11 @@ def file_server(options: dict[str, Any]) -> Iterator[Client]:
         except ErrorReply as error:
             raise CommandError(_told(error)) from None
         except BadReply:
-            raise _stranger(address) from None
+            raise CommandError(f"What answers at {address} is no file server.") from None
         except (ConnectionError, TimeoutError) as error:
-            if isinstance(error, ConnectionError) and tls is None and not client.has_answered:
-                raise _stranger(address) from None
             raise CommandError(f"The connection to {address} broke: {error}") from None
         except KeyboardInterrupt:
             raise CommandError("Stopped.", returncode=130) from None
-
-
-def _stranger(address: str) -> CommandError:
-    return CommandError(f"What answers at {address} is no file server, or one with TLS: try --tls.")
 
 
 def _told(error: ErrorReply) -> str:

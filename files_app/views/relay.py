@@ -16,7 +16,6 @@ from django.shortcuts import render
 from files_app.access.policy import NeedsLogin, NotAllowed
 from files_app.access.principals import principal_of, relay_token
 from files_app.access.public import server_address
-from files_app.access.tls import TlsError, own_client_context
 from files_app.views.temporary import NoRoom
 from fileserver.client.aio import AsyncClient
 from fileserver.client.blocking import CHUNK, Client
@@ -52,12 +51,9 @@ async def connect(limit: int = CHUNK // 2) -> AsyncClient:
                 settings.SERVER_PORT,
                 token=relay_token(),
                 limit=limit,
-                tls=own_client_context(),
             )
     except TimeoutError as error:
         raise Offline(f"The file server at {address} does not answer. Restart it.") from error
-    except TlsError as error:
-        raise Offline(str(error)) from error
     except (OSError, ValueError, OverflowError) as error:  # the latter for hosts and ports that cannot be
         hint = "Start it with: python manage.py runfileserver"
         raise Offline(f"The file server at {address} is not running. {hint}") from error
@@ -77,10 +73,7 @@ def blocking_client() -> Client:
             where_reached(settings.SERVER_HOST),
             settings.SERVER_PORT,
             token=relay_token(),
-            tls=own_client_context(),
         )
-    except TlsError as error:
-        raise Offline(str(error)) from error
     except (OSError, BadReply) as error:
         raise Offline(f"The file server at {server_address()} cannot be reached; try again.") from error
 

@@ -91,7 +91,6 @@ class Client:
         if tls is not None:
             self._sock = _encrypted(self._sock, tls, host)
         self._input = self._sock.makefile("rb", CHUNK)
-        self.has_answered = False  # whether the other side has ever said something
         if token is not None:
             try:
                 self.request("AUTH", token=token)
@@ -216,7 +215,6 @@ class Client:
         line = self._input.readline()
         if not line.endswith(b"\n"):
             raise Incomplete("The server closed the connection.")
-        self.has_answered = True
         return line[:-1]
 
     def _read_into(self, view: memoryview) -> int:

@@ -8,7 +8,6 @@ from daphne.management.commands.runserver import Command as DaphneCommand
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from files_app.access import tls
 from files_app.access.network import require_private
 from files_app.hosting.lifeline import ends_with_supervisor, once, terminate
 from files_app.hosting.neighbours import SITE_NAME
@@ -31,8 +30,6 @@ class Command(DaphneCommand):
         require_private(self.addr, "WEB_HOST")
         # What the site says of itself, and whom it takes for local, follows from where it really listens.
         settings.WEB_HOST, settings.WEB_PORT = self.addr, int(self.port)
-        if warning := tls.warning():
-            self.stderr.write(self.style.WARNING(warning))
         require_free_port(self.addr, int(self.port), "WEB_PORT")
         if not options["use_asgi"]:
             super().inner_run(*args, **options)
@@ -54,7 +51,5 @@ class Command(DaphneCommand):
             server.run()
 
     def tell_address(self) -> None:
-        scheme = "https" if tls.is_on() else "http"
-        address = address_text(self.addr, int(self.port))
-        self.stdout.write(f"listening on {scheme}://{address}/; Ctrl+C stops")
+        self.stdout.write(f"listening on http://{address_text(self.addr, int(self.port))}/; Ctrl+C stops")
         self.stdout.flush()

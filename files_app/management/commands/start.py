@@ -9,10 +9,8 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from files_app.access import tls
 from files_app.access.accounts import AccountError, first_admin
 from files_app.access.guests import CHOICES, let_guests
-from files_app.access.makecert import renewed
 from files_app.access.network import ALL_ADDRESSES, host_of_address, require_private
 from files_app.access.public import page_url
 from files_app.database import as_command_errors
@@ -45,8 +43,6 @@ class Command(BaseCommand):
             listen_on_network(options["address"])
         elif named := next((name for name in ("guests", "address") if options[name]), None):
             raise CommandError(f"--{named} is about the network: give --lan too.")
-        if tls.is_on() and (reason := renewed(tls.cert_path(), tls.key_path())):
-            self.stdout.write(reason)
         require_nothing_secret(settings.FILES_DIRECTORY)
         require_free_port(settings.SERVER_HOST, settings.SERVER_PORT, "SERVER_PORT")
         require_free_port(settings.WEB_HOST, settings.WEB_PORT, "WEB_PORT")
