@@ -1,6 +1,7 @@
 """Variables of the environment as settings. What cannot be is said by the variable's name, in a sentence."""
 
 import zoneinfo
+from pathlib import Path
 from typing import Any
 
 import environ
@@ -38,6 +39,11 @@ class Env(environ.Env):
         if text not in _YES | _NO:
             raise ImproperlyConfigured(f"{var}: {text!r} is neither yes nor no.")
         return text in _YES
+
+    def file(self, var: str, folder: Path) -> str:
+        """The path of a file, which may be given as seen from ``folder``; empty if none is named."""
+        name: str = self.str(var, "")
+        return name and str(folder / name)
 
     def time_zone(self, var: str, default: str) -> str:
         name: str = self.str(var, default)

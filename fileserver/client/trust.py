@@ -97,8 +97,11 @@ def trusting(cafile: str | Path | None = None) -> ssl.SSLContext:
 def pinning(fingerprint: str, cafile: str | Path | None = None) -> ssl.SSLContext:
     """Takes only the server with that key, whatever else is in its certificate; with ``cafile`` that is
     verified too. The key is looked at before a byte is sent to whoever has it."""
-    context = trusting(cafile)
-    if cafile is None:
+    if cafile:
+        context = trusting(cafile)
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
 
