@@ -59,8 +59,10 @@ class OwnOriginOnly:
 
 
 def _is_secure(scope: dict[str, Any], headers: Mapping[str, str]) -> bool:
-    proxy = settings.SECURE_PROXY_SSL_HEADER
-    if proxy:
-        name, value = proxy
-        return headers.get(name.removeprefix("HTTP_").replace("_", "-").lower()) == value
+    """As Django finds it out for requests: what the proxy says, if there is one that says it."""
+    if settings.SECURE_PROXY_SSL_HEADER:
+        name, value = settings.SECURE_PROXY_SSL_HEADER
+        told = headers.get(name.removeprefix("HTTP_").replace("_", "-").lower())
+        if told is not None:
+            return told == value
     return scope.get("scheme") in ("https", "wss")

@@ -58,7 +58,7 @@ class Files:
 @dataclass(frozen=True)
 class Made:
     certificate: x509.Certificate
-    is_new_authority: bool  # what was imported of the one before is of no use any more
+    replaces_authority: bool  # what was imported of the one before is of no use any more
 
 
 def make(files: Files, hosts: Sequence[str], days: int = DAYS) -> Made:
@@ -69,13 +69,13 @@ def make(files: Files, hosts: Sequence[str], days: int = DAYS) -> Made:
     key = _kept_or_new_key(files.key)
     authority_key = _kept_or_new_key(files.authority_key)
     authority = _kept_authority(files, authority_key, hosts)
-    is_new = authority is None
+    replaces = authority is None and files.authority.exists()
     if authority is None:
         authority = _signed_authority(authority_key, hosts)
         _write(files.authority, _pem(authority))
     certificate = _signed(key, hosts, days, authority, authority_key)
     _write(files.certificate, _pem(certificate) + _pem(authority))
-    return Made(certificate, is_new)
+    return Made(certificate, replaces)
 
 
 def hosts_in(certificate: x509.Certificate) -> list[str]:

@@ -48,7 +48,7 @@ def renew_if_due() -> list[str]:
         return []
     made = authority.make(files, hosts_for(found, []))
     told = [f"The certificate was made anew: {reason}. Its key is the same, and so is the fingerprint."]
-    if made.is_new_authority:
+    if made.replaces_authority:
         told.append(f"Its authority had to be made anew too. Who has imported it needs {files.authority} now.")
     return told
 

@@ -1,6 +1,7 @@
 """What the terminal commands share: a connection, progress bars, sentences for what goes wrong."""
 
 import contextlib
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from rich.progress import (
 from rich.text import Text
 
 from files_app.sizes import rate_text, size_text
+from files_app.terminal.connecting import connector, distrust
 from fileserver.client.blocking import Client
 from fileserver.net.address import address_text
 from fileserver.wire.replies import BadReply, ErrorReply
@@ -29,8 +31,11 @@ console = Console()
 def file_server(options: dict[str, Any]) -> Iterator[Client]:
     """A connection to ``--host`` and ``--port``; refusals and breaks become a ``CommandError``."""
     address = address_text(options["host"], options["port"])
+    connect = connector(options)
     try:
-        client = Client(options["host"], options["port"])
+        client = connect()
+    except ssl.SSLError as error:
+        raise CommandError(distrust(options, error)) from None
     except (OSError, UnicodeError) as error:  # the latter for a host that cannot be a name at all
         reason = getattr(error, "strerror", None) or error
         raise CommandError(
@@ -43,7 +48,7 @@ def file_server(options: dict[str, Any]) -> Iterator[Client]:
             raise CommandError(error.message) from None
         except BadReply:
             raise CommandError(f"What answers at {address} is no file server.") from None
-        except (ConnectionError, TimeoutError) as error:
+        except (ConnectionError, TimeoutError, ssl.SSLError) as error:
             raise CommandError(f"The connection to {address} broke: {error}") from None
         except KeyboardInterrupt:
             raise CommandError("Stopped.", returncode=130) from None

@@ -64,7 +64,7 @@ class Command(BaseCommand):
             "as an authority. The commands take it by --cafile with that file, or by the fingerprint of its key:",
             f"--fingerprint {fingerprint_of(certificate.public_bytes(Encoding.DER))}",
         ]
-        if made.is_new_authority:
+        if made.replaces_authority:
             lines += ["", "The authority is a new one: what was imported before is of no use for it."]
         self.stdout.write("\n".join(lines))
 
