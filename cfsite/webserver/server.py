@@ -2,10 +2,15 @@
 
 from django.conf import settings
 
+from cfsite.webserver.encryption import tls_options
 from cfsite.webserver.flow import BODY_LIMIT, FlowServer
 
 
 class SiteServer(FlowServer):
+    def run(self) -> None:
+        self.tls = tls_options()
+        super().run()
+
     @staticmethod
     def body_limit(method: str, path: str) -> int | None:
         """Uploads may be as large as the file server takes them, everything else is a form."""
