@@ -12,7 +12,7 @@ from typing import Any
 
 from django.conf import settings
 from django.http.request import split_domain_port, validate_host
-from OpenSSL import SSL, crypto
+from OpenSSL import crypto
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.ssl import AcceptableCiphers, CertificateOptions, TLSVersion
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
@@ -27,7 +27,9 @@ from fileserver.net.tls import CIPHERS, PLAIN_TEXT
 LATE_HANDSHAKES = "connections whose TLS handshake did not come to its end in time"
 _SENTENCE = "This port speaks HTTPS only: begin the address with https://"
 # What a browser asks for, as far as it is needed, in what comes first.
-_ASKS = re.compile(rb"(?:GET|HEAD) (/[!-~]*) HTTP/1\.[01]\r\n(?:.*\r\n)??host:[ \t]*([^\s]+)[ \t]*\r\n", re.I | re.S)
+_ASKS = re.compile(
+    rb"(?:GET|HEAD) (/[!-~]*) HTTP/1\.[01]\r\n(?:.*\r\n)??host:[ \t]*([^\s]+)[ \t]*\r\n", re.I | re.S
+)
 
 
 def tls_options() -> CertificateOptions | None:

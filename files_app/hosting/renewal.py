@@ -49,7 +49,9 @@ def renew_if_due() -> list[str]:
     made = authority.make(files, hosts_for(found, []))
     told = [f"The certificate was made anew: {reason}. Its key is the same, and so is the fingerprint."]
     if made.replaces_authority:
-        told.append(f"Its authority had to be made anew too. Who has imported it needs {files.authority} now.")
+        told.append(
+            f"Its authority had to be made anew too. Who has imported it needs {files.authority} now."
+        )
     return told
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError
 
+from files_app.access.loopback import is_this_machine
 from files_app.hosting.certificates import BadCertificate, context_for_own_server
 from fileserver.client.blocking import Client
 from fileserver.client.trust import WrongKey, pinning, trusting
@@ -27,7 +28,7 @@ def _context_of(options: dict[str, Any]) -> ssl.SSLContext | None:
             return pinning(fingerprint, cafile)
         if cafile:
             return trusting(cafile)
-        if (options["host"], options["port"]) == (settings.SERVER_HOST, settings.SERVER_PORT):
+        if _is_own(options["host"], options["port"]):
             own = context_for_own_server()
             if own or not options.get("tls"):
                 return own
@@ -38,6 +39,11 @@ def _context_of(options: dict[str, Any]) -> ssl.SSLContext | None:
         raise CommandError(f"The file {cafile} (--cafile) holds no certificate in the form of PEM.") from None
     except OSError as error:
         raise CommandError(f"The file {cafile} (--cafile) cannot be read: {error.strerror}.") from None
+
+
+def _is_own(host: str, port: int) -> bool:
+    """Whether it is the server of these settings. Should it be another one, it has not our key."""
+    return port == settings.SERVER_PORT and (host == settings.SERVER_HOST or is_this_machine(host))
 
 
 def distrust(options: dict[str, Any], error: ssl.SSLError) -> str:

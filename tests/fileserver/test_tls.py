@@ -353,9 +353,7 @@ def test_a_handshake_that_drips_has_one_limit_for_all_its_bytes(tmp_path: Path) 
         wait_until(lambda: not running.server._clients)
 
 
-@pytest.mark.parametrize(
-    "data", [b"\x80PING\n", bytes(100_000), b"\x16\x03\x01\x00\x05hello"]
-)
+@pytest.mark.parametrize("data", [b"\x80PING\n", bytes(100_000), b"\x16\x03\x01\x00\x05hello"])
 def test_what_is_no_tls_is_closed_without_a_word_in_the_log(
     running: Running, caplog: pytest.LogCaptureFixture, data: bytes
 ) -> None:

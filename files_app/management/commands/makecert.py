@@ -36,7 +36,10 @@ class Command(BaseCommand):
             help="another name or address that it is to be good for; may be given several times",
         )
         parser.add_argument(
-            "--days", type=days, default=str(DAYS), help=f"that it is good for, {MOST_DAYS} at most (%(default)s)"
+            "--days",
+            type=days,
+            default=str(DAYS),
+            help=f"that it is good for, {MOST_DAYS} at most (%(default)s)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -95,5 +98,7 @@ def host_name(text: str) -> str:
 
 def days(text: str) -> int:
     if positive(text) > MOST_DAYS:
-        raise ArgumentTypeError(f"{text} are too many days: browsers take no certificate for more than {MOST_DAYS}")
+        raise ArgumentTypeError(
+            f"{text} are too many days: browsers take no certificate for more than {MOST_DAYS}"
+        )
     return int(text)
