@@ -16,7 +16,7 @@ from OpenSSL import crypto
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.ssl import AcceptableCiphers, CertificateOptions, TLSVersion
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
-from zope.interface import implementer
+from zope.interface import implementer  # type: ignore[import-untyped]
 
 from cfsite.webserver.channel import FlowChannel
 from cfsite.webserver.guard import error_response
@@ -72,6 +72,7 @@ class EncryptedChannel(FlowChannel):
 class EncryptedTransport(TLSMemoryBIOProtocol):
     """What our protocols take for their transport."""
 
+    transport: Any
     is_new = True  # nothing has come yet
     is_plain = False  # it was no TLS: the rest of it is of no interest
 

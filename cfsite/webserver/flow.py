@@ -39,7 +39,6 @@ from daphne.server import Server, reactor  # importing Daphne first installs its
 from daphne.ws_protocol import WebSocketFactory
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.ssl import CertificateOptions
 from twisted.python.failure import Failure
 
 from cfsite.webserver.body import BodyLost
@@ -74,7 +73,7 @@ class EncryptedFlowFactory(FlowFactory):
 
 
 class FlowServer(Server):
-    tls: CertificateOptions | None = None  # ``None``: plain HTTP
+    tls: Any = None  # `CertificateOptions`; None is plain HTTP
     stall_timeout = 60.0  # seconds in which the peer read nothing while bytes waited for it
     exit_grace = 2.0  # seconds for applications to end by themselves when the server stops
 

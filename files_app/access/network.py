@@ -20,7 +20,7 @@ def require_encrypted(host: str, setting: str) -> None:
     """Raise ``CommandError`` for an address that others reach, if ``REQUIRE_TLS`` is set and TLS is not."""
     if settings.REQUIRE_TLS and not settings.TLS_CERT and not is_this_machine(host):
         raise CommandError(
-            f"Refusing to listen on {host} without TLS, which REQUIRE_TLS asks for: passwords and files would "
-            "travel in the clear. `manage.py makecert` makes a certificate; TLS_CERT and TLS_KEY name one. "
-            f"Or set {setting} to 127.0.0.1, ::1 or localhost."
+            f"Refusing to listen on {host} without TLS, which REQUIRE_TLS asks for: others could read "
+            "passwords and files on their way. `manage.py makecert` makes a certificate, which TLS_CERT and "
+            f"TLS_KEY name. Or set {setting} to 127.0.0.1, ::1 or localhost."
         )

@@ -1,9 +1,9 @@
-"""A certificate for the network at hand, where no public authority gives one: made by an authority of our own.
+"""A certificate for the network at hand, where no public authority gives one: by an authority of our own.
 
 Why not one that signs itself: phones and Firefox let nobody import that. What they import are authorities,
 once, and from then on take each certificate that it signs: also the next one, when an address has changed.
-An import makes the authority's key worth stealing, so it is limited (RFC 5280, 4.2.1.10) to private addresses,
-to ``.local`` and to the names of this machine: with it nobody can play a bank to somebody who has imported it.
+An import makes the authority's key worth stealing, so it is limited (RFC 5280, 4.2.1.10) to private
+addresses, to ``.local`` and to the names of this machine: with it nobody can play a bank to somebody.
 """
 
 import contextlib

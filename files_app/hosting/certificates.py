@@ -6,7 +6,6 @@ What is wrong with it is said in a sentence before anything listens.
 import functools
 import ssl
 import stat
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -47,7 +46,8 @@ def chain() -> list[x509.Certificate]:
     found = read_chain(settings.TLS_CERT)
     if _public_key(settings.TLS_KEY) != _bytes_of(found[0].public_key()):
         raise BadCertificate(
-            f"The key {settings.TLS_KEY} (TLS_KEY) is not that of the certificate {settings.TLS_CERT} (TLS_CERT)."
+            f"The key {settings.TLS_KEY} (TLS_KEY) is not that of the certificate "
+            f"{settings.TLS_CERT} (TLS_CERT)."
         )
     _require_in_time(found[0])
     return found
@@ -80,7 +80,7 @@ def warnings() -> list[str]:
     return told
 
 
-def read_chain(path: str) -> Sequence[x509.Certificate]:
+def read_chain(path: str) -> list[x509.Certificate]:
     """At least one certificate. Raises ``BadCertificate``."""
     try:
         return x509.load_pem_x509_certificates(_read(path, "certificate", "TLS_CERT"))

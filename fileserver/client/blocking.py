@@ -43,7 +43,7 @@ class TlsBroken(Incomplete):
 
 @contextlib.contextmanager
 def _tls_breaks() -> Iterator[None]:
-    """A fault of TLS after the handshake is a break like any other; to ``ssl`` it is an ``OSError`` of its own."""
+    """A fault of TLS after the handshake is a break like any other; for ``ssl`` it is no ConnectionError."""
     try:
         yield
     except ssl.SSLError as error:

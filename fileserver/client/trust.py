@@ -1,7 +1,7 @@
 """Whom a client takes for the server, over TLS: by its certificate, or by the fingerprint of its key.
 
 The fingerprint is that of the public key (SHA-256 of its SubjectPublicKeyInfo, as in RFC 7469 and in
-``curl --pinnedpubkey``), not of the certificate: a certificate that is made anew for the same key has the same.
+``curl --pinnedpubkey``), not of the certificate: one that is made anew for the same key has the same.
 """
 
 import base64

@@ -32,7 +32,7 @@ _MAX_UNSENT = _SEND_SIZE + 64 * 1024  # bytes: one such piece encrypted, and som
 
 
 def server_context(certificate: str | Path, key: str | Path) -> ssl.SSLContext:
-    """Of a server with these files (PEM). Raises ``OSError``, and ``ssl.SSLError`` for what cannot be used."""
+    """Of a server with these files (PEM). Raises ``OSError``, or ``ssl.SSLError`` for what is of no use."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)

@@ -64,7 +64,8 @@ class Command(BaseCommand):
             f"TLS_KEY={_as_setting(files.key)}",
             "",
             f"Browsers and phones take it without a warning when they have imported {files.authority}",
-            "as an authority. The commands take it by --cafile with that file, or by the fingerprint of its key:",
+            "as an authority. The commands take it with --cafile and that file, or by the fingerprint of its",
+            "key, which stays the same:",
             f"--fingerprint {fingerprint_of(certificate.public_bytes(Encoding.DER))}",
         ]
         if made.replaces_authority:

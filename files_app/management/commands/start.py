@@ -43,7 +43,7 @@ class Command(BaseCommand):
             raise CommandError(f"{failed} ended by itself; its lines above say why.")
 
     def prepare_certificate(self) -> None:
-        """Make it anew if it is ours and has to be. The servers look at it again, and say what is not well."""
+        """Make it anew if it is ours and has to be. The servers say what else is not well with it."""
         try:
             for sentence in renew_if_due():
                 self.stdout.write(sentence)
@@ -51,7 +51,8 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
         except OSError as error:
             raise CommandError(
-                f"The certificate should be made anew, and {error.filename} cannot be written: {error.strerror}."
+                f"The certificate has to be made anew, and {error.filename} cannot be written: "
+                f"{error.strerror}."
             ) from None
         require_certificate()
 

@@ -1,11 +1,10 @@
-"""Certificates of our own making: good for each name in them, limited to them, and made anew with the same key."""
+"""Certificates of our own making: good for each name in them, limited, and made anew with the same key."""
 
 import contextlib
 import socket
 import ssl
 import stat
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from files_app.hosting.authority import Files, hosts_in, make
 from files_app.hosting.certificates import BadCertificate, is_our_making, is_self_made, read_chain
 from files_app.hosting.renewal import hosts_for, own_files, renew_if_due
 from fileserver.net.tls import server_context
+from tests.certificates import write_certificate
 
 HOSTS = ["desk", "desk.local", "localhost", "127.0.0.1", "::1", "192.168.7.9", "fd12::9"]
 
@@ -142,10 +142,10 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def used(files: Files, machine: list[str], settings: Any) -> Iterator[Files]:
+def used(files: Files, machine: list[str], settings: Any) -> Files:
     make(files, HOSTS)
     settings.TLS_CERT, settings.TLS_KEY = str(files.certificate), str(files.key)
-    yield files
+    return files
 
 
 def test_a_certificate_that_is_still_right_is_kept(used: Files) -> None:
@@ -188,8 +188,6 @@ def test_an_end_within_two_weeks_makes_it_anew_and_so_does_a_past_one(used: File
 
 
 def test_one_of_somebody_else_is_never_touched(used: Files, machine: list[str], tmp_path: Path) -> None:
-    from tests.certificates import write_certificate
-
     (tmp_path / "other").mkdir()
     other = write_certificate(tmp_path / "other").certificate.read_bytes()
     used.certificate.write_bytes(other)

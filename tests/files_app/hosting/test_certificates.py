@@ -65,10 +65,10 @@ def test_a_good_one_is_served_and_known_again(files: CertificateFiles, tmp_path:
 
 def test_one_without_the_other_is_refused(files: CertificateFiles, settings: Any) -> None:
     settings.TLS_KEY = ""
-    with pytest.raises(BadCertificate, match="^TLS_CERT is set and TLS_KEY is not"):
+    with pytest.raises(BadCertificate, match=r"^TLS_CERT is set and TLS_KEY is not"):
         chain()
     settings.TLS_KEY, settings.TLS_CERT = str(files.key), ""
-    with pytest.raises(BadCertificate, match="^TLS_KEY is set and TLS_CERT is not"):
+    with pytest.raises(BadCertificate, match=r"^TLS_KEY is set and TLS_CERT is not"):
         chain()
 
 
