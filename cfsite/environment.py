@@ -40,9 +40,9 @@ class Env(environ.Env):
             raise ImproperlyConfigured(f"{var}: {text!r} is neither yes nor no.")
         return text in _YES
 
-    def file(self, var: str, folder: Path) -> str:
+    def file(self, var: str, default: str, folder: Path) -> str:
         """The path of a file, which may be given as seen from ``folder``; empty if none is named."""
-        name: str = self.str(var, "")
+        name: str = self.str(var, default)
         return name and str(folder / name)
 
     def time_zone(self, var: str, default: str) -> str:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from files_app.hosting.neighbours import who_listens
 from fileserver.client.blocking import Client
 from tests.certificates import CertificateFiles, write_certificate
 from tests.servers import numbered_bytes, wait_until
@@ -36,7 +37,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> CertificateFiles:
 
 @pytest.fixture(scope="module")
 def stack(files: CertificateFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with run_stack(tmp_path_factory.mktemp("stack"), **files.settings) as running:
+    with run_stack(tmp_path_factory.mktemp("stack"), tls=files) as running:
         yield running
 
 
@@ -45,12 +46,6 @@ def ports(stack: Stack) -> dict[str, int]:
 
 
 PORTS = ["file server", "site"]
-
-
-def https(stack: Stack, files: CertificateFiles, port: int | None = None) -> http.client.HTTPSConnection:
-    return http.client.HTTPSConnection(
-        "localhost", port or stack.web_port, timeout=30, context=files.context()
-    )
 
 
 # --- what is offered
@@ -106,7 +101,7 @@ def test_the_site_agrees_on_http_1_1_alone(stack: Stack, files: CertificateFiles
 
 def seconds_of_a_page(stack: Stack, files: CertificateFiles) -> float:
     begun = time.monotonic()
-    with contextlib.closing(https(stack, files)) as site:
+    with contextlib.closing(stack.connection(stack.web_port)) as site:
         site.request("GET", "/api/status")
         assert site.getresponse().status == 200
     return time.monotonic() - begun
@@ -172,16 +167,14 @@ def test_plain_text_is_led_nowhere_else(stack: Stack, request_: bytes) -> None:
     assert b"Location" not in answer
 
 
-def test_a_neighbour_is_known_in_spite_of_tls(stack: Stack) -> None:
-    for port, words in ((stack.server_port, "a file server of this kind"), (stack.web_port, "the site of such")):
-        done = stack.manage("runfileserver", "--port", str(port), "--files", str(stack.home))
-        assert done.returncode == 1
-        assert "already" in done.stderr or words in done.stderr
+def test_both_are_known_as_neighbours_in_spite_of_tls(stack: Stack) -> None:
+    assert who_listens("localhost", stack.server_port) == "a file server of this kind"
+    assert who_listens("localhost", stack.web_port) == "the site of such a file server"
 
 
 def test_the_site_relays_what_the_server_sends_over_tls(stack: Stack, files: CertificateFiles) -> None:
     data = numbered_bytes(3_000_000)
-    with contextlib.closing(https(stack, files)) as site:
+    with contextlib.closing(stack.connection(stack.web_port)) as site:
         site.request("PUT", "/files/relayed.bin", data)
         assert site.getresponse().read() is not None
         site.request("GET", "/files/relayed.bin")
@@ -193,18 +186,17 @@ def test_the_site_relays_what_the_server_sends_over_tls(stack: Stack, files: Cer
 def test_a_whole_download_comes_directly_over_https(stack: Stack, files: CertificateFiles) -> None:
     data = numbered_bytes(5_000_000)
     (stack.files / "direct.bin").write_bytes(data)
-    with contextlib.closing(https(stack, files)) as site:
+    with contextlib.closing(stack.connection(stack.web_port)) as site:
         site.request("GET", "/files/direct.bin?direct=1")
         answer = site.getresponse()
         answer.read()
     assert answer.status == 302
     where = urlsplit(answer.headers["Location"])
-    assert (where.scheme, where.hostname, where.port) == ("https", "localhost", stack.server_port)
-    with contextlib.closing(https(stack, files, where.port)) as server:
+    assert (where.scheme, where.hostname, where.port) == ("https", "127.0.0.1", stack.server_port)
+    with contextlib.closing(stack.connection(stack.server_port)) as server:
         server.request("GET", where.path)
         assert server.getresponse().read() == data
-    row = stack.ended("direct.bin")
-    assert (row["outcome"], row["moved"]) == ("complete", len(data))
+    assert stack.ending("direct.bin")["outcome"] == "complete"
 
 
 def test_a_websocket_works_over_tls_for_our_own_page_alone(stack: Stack, files: CertificateFiles) -> None:
@@ -229,7 +221,7 @@ def test_a_websocket_works_over_tls_for_our_own_page_alone(stack: Stack, files: 
 
 
 def test_cookies_are_for_https_alone(stack: Stack, files: CertificateFiles) -> None:
-    with contextlib.closing(https(stack, files)) as site:
+    with contextlib.closing(stack.connection(stack.web_port)) as site:
         site.request("GET", "/login/")
         cookies = site.getresponse().headers.get_all("Set-Cookie") or []
     assert cookies
@@ -255,7 +247,7 @@ def test_a_page_that_fails_in_the_middle_is_no_whole_one(
     """What is cut off ends with a break, not with the end that TLS has for a whole stream."""
     with (stack.files / "cut.bin").open("wb") as file:
         file.truncate(200 << 20)
-    with contextlib.closing(https(stack, files)) as site:
+    with contextlib.closing(stack.connection(stack.web_port)) as site:
         site.request("GET", "/files/cut.bin")
         answer = site.getresponse()
         answer.read(1000)
