@@ -36,7 +36,7 @@ SERVER_PUBLIC_URL = env.str("SERVER_PUBLIC_URL", "")  # empty: the host of the p
 
 # --- TLS, on both ports
 
-TLS_CERT = env.file("TLS_CERT", "", BASE_DIR)  # PEM, with the certificates of issuers behind it; empty: no TLS
+TLS_CERT = env.file("TLS_CERT", "", BASE_DIR)  # PEM, those of its issuers behind it; empty: no TLS
 TLS_KEY = env.file("TLS_KEY", "", BASE_DIR)
 REQUIRE_TLS = env.flag("REQUIRE_TLS", False)  # without it, listen on this machine only
 # How the commands find out whom they speak to, where it is not the server of these settings.

@@ -11,7 +11,6 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -19,7 +18,7 @@ import pytest
 from files_app.hosting.neighbours import who_listens
 from fileserver.client.blocking import Client
 from tests.certificates import CertificateFiles, write_certificate
-from tests.servers import numbered_bytes, wait_until
+from tests.servers import numbered_bytes
 from tests.stack import Stack, run_stack
 
 SLOW_CLIENTS = 100
@@ -46,6 +45,7 @@ def ports(stack: Stack) -> dict[str, int]:
 
 
 PORTS = ["file server", "site"]
+GOOD_CIPHER = re.compile(r"TLS_.*(GCM|POLY1305)_SHA\d+|ECDHE-.*(GCM-SHA\d+|POLY1305)")
 
 
 # --- what is offered
@@ -68,7 +68,9 @@ def test_sslscan_finds_nothing_weak(stack: Stack, which: str) -> None:
     assert 'vulnerable="1"' not in found
     ciphers = re.findall(r'cipher="([\w-]+)"', found)
     assert ciphers
-    assert all(re.fullmatch(r"TLS_.*(GCM|POLY1305)_SHA\d+|ECDHE-.*(GCM-SHA\d+|POLY1305)", one) for one in ciphers)
+    assert all(
+        re.fullmatch(r"TLS_.*(GCM|POLY1305)_SHA\d+|ECDHE-.*(GCM-SHA\d+|POLY1305)", one) for one in ciphers
+    )
     strengths = re.findall(r'strength="(\w+)"', found)
     assert set(strengths) <= {"strong", "acceptable"}, strengths
     assert min(map(int, re.findall(r'<cipher [^>]*bits="(\d+)"', found))) >= 128
@@ -82,7 +84,10 @@ def test_old_versions_are_refused(stack: Stack, which: str, version: ssl.TLSVers
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = version
-    with socket.create_connection(("localhost", ports(stack)[which]), 10) as sock, pytest.raises(ssl.SSLError):
+    with (
+        socket.create_connection(("localhost", ports(stack)[which]), 10) as sock,
+        pytest.raises(ssl.SSLError),
+    ):
         context.wrap_socket(sock)
 
 
@@ -114,8 +119,12 @@ def seconds_of_a_ping(stack: Stack, files: CertificateFiles) -> float:
     return time.monotonic() - begun
 
 
-@pytest.mark.parametrize(("which", "measured"), [("site", seconds_of_a_page), ("file server", seconds_of_a_ping)])
-@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"], ids=["silent", "half a hello"])
+@pytest.mark.parametrize(
+    ("which", "measured"), [("site", seconds_of_a_page), ("file server", seconds_of_a_ping)]
+)
+@pytest.mark.parametrize(
+    "said", [b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"], ids=["silent", "half a hello"]
+)
 def test_silent_clients_delay_nobody_and_are_let_go_in_their_time(
     stack: Stack, files: CertificateFiles, which: str, measured: object, said: bytes
 ) -> None:
@@ -241,9 +250,7 @@ def test_the_server_that_is_gone_is_not_called_one_without_tls(stack: Stack, fil
     assert "No file server answers at" in done.stderr
 
 
-def test_a_page_that_fails_in_the_middle_is_no_whole_one(
-    stack: Stack, files: CertificateFiles
-) -> None:
+def test_a_page_that_fails_in_the_middle_is_no_whole_one(stack: Stack, files: CertificateFiles) -> None:
     """What is cut off ends with a break, not with the end that TLS has for a whole stream."""
     with (stack.files / "cut.bin").open("wb") as file:
         file.truncate(200 << 20)
@@ -255,3 +262,14 @@ def test_a_page_that_fails_in_the_middle_is_no_whole_one(
             file.truncate(1000)
         with pytest.raises((http.client.IncompleteRead, ConnectionError, ssl.SSLError)):
             answer.read()
+
+
+def test_the_end_of_what_we_send_is_said_in_tls_too(stack: Stack, files: CertificateFiles) -> None:
+    """A refusal ends with a half-close: without that word a client of TLS would take it for cut short."""
+    with (
+        socket.create_connection(("localhost", stack.web_port), 10) as sock,
+        files.context().wrap_socket(sock, server_hostname="localhost", suppress_ragged_eofs=False) as tls,
+    ):
+        tls.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
+        got = b"".join(iter(lambda: tls.recv(4096), b""))  # which raises if there is no close_notify
+    assert got.startswith(b"HTTP/1.1 400 ")
