@@ -13,7 +13,19 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import clients, downloads, encrypted, history, listing, live, load, report, small, stand, uploads
+from benchmarks import (
+    clients,
+    downloads,
+    encrypted,
+    history,
+    listing,
+    live,
+    load,
+    report,
+    small,
+    stand,
+    uploads,
+)
 from benchmarks.result import Bench, Family, Result, Scenario
 
 FAMILIES = [

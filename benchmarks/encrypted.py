@@ -1,4 +1,4 @@
-"""A large file over TLS, from our file server's own port and from nginx, both with one certificate and cipher."""
+"""A large file over TLS, from our file server's port and from nginx, both with one certificate and cipher."""
 
 import contextlib
 import json
@@ -46,7 +46,9 @@ class Stand:
         told = json.loads(self._curl(url, ["-o", "/dev/null", "-w", "%{json}"]))
         size = self.bench.pick(*SIZES[NAME])
         if told["http_code"] != 200 or told["size_download"] != size:
-            raise LoadFailed(f"{urlsplit(url).netloc}: {told['http_code']}, {told['size_download']} of {size}")
+            raise LoadFailed(
+                f"{urlsplit(url).netloc}: {told['http_code']}, {told['size_download']} of {size}"
+            )
         seconds = float(told["time_total"])
         return Run(seconds, size, 1, _cpu_of_children() - before, *(5 * [seconds]))
 
