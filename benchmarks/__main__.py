@@ -13,11 +13,24 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import clients, downloads, history, listing, live, load, report, small, stand, uploads
+from benchmarks import (
+    clients,
+    downloads,
+    encrypted,
+    history,
+    listing,
+    live,
+    load,
+    report,
+    small,
+    stand,
+    uploads,
+)
 from benchmarks.result import Bench, Family, Result, Scenario
 
 FAMILIES = [
     Family(stand.downloads, [*downloads.SCENARIOS, *small.SCENARIOS]),
+    encrypted.FAMILY,
     uploads.FAMILY,
     clients.FAMILY,
     history.FAMILY,

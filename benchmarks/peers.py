@@ -45,12 +45,14 @@ def is_here(peer: Peer) -> bool:
 
 
 @contextlib.contextmanager
-def nginx(home: Path, files: Path) -> Iterator[int]:
+def nginx(home: Path, files: Path, tls: tuple[Path, Path] | None = None) -> Iterator[int]:
+    """``tls``: a certificate and its key."""
     port = free_port()
+    listen = _NGINX_TLS.format(*tls) if tls else "backlog=4096"
     folder = home / "nginx"
     folder.mkdir()
     (folder / "nginx.conf").write_text(
-        _NGINX_CONFIGURATION.format(folder=folder, files=files, port=port, user=_USER)
+        _NGINX_CONFIGURATION.format(folder=folder, files=files, port=port, listen=listen, user=_USER)
     )
     command = [
         str(NGINX),
@@ -67,6 +69,7 @@ def nginx(home: Path, files: Path) -> Iterator[int]:
 
 # As Debian ships it (sendfile, tcp_nopush), with nothing in its way: no log, no limit of requests, all cores.
 _USER = "user root;" if os.name == "posix" and os.geteuid() == 0 else ""
+_NGINX_TLS = "ssl; ssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.2 TLSv1.3"
 _NGINX_CONFIGURATION = """
 daemon off;
 {user}
@@ -86,7 +89,7 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    server {{ listen 127.0.0.1:{port} backlog=4096; root {files}; }}
+    server {{ listen 127.0.0.1:{port} {listen}; root {files}; }}
 }}
 """
 

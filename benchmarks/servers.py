@@ -47,8 +47,12 @@ class Installation:
         return [sys.executable, str(PROJECT / "manage.py"), *words]
 
     def migrate(self) -> None:
-        command = self.manage("migrate", "--verbosity", "0")
-        subprocess.run(command, check=True, env={**os.environ, **self.settings})
+        self.run("migrate", "--verbosity", "0")
+
+    def run(self, *words: str) -> None:
+        """A command, to its end; what it says is of no interest."""
+        environment = {**os.environ, **self.settings}
+        subprocess.run(self.manage(*words), check=True, stdout=subprocess.DEVNULL, env=environment)
 
     @contextlib.contextmanager
     def server(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ import ipaddress
 import re
 import zoneinfo
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import environ
@@ -45,6 +46,11 @@ class Env(environ.Env):
         if text not in _YES | _NO:
             raise ImproperlyConfigured(f"{var}: {text!r} is neither yes nor no.")
         return text in _YES
+
+    def file(self, var: str, default: str, folder: Path) -> str:
+        """The path of a file, which may be given as seen from ``folder``; empty if none is named."""
+        name: str = self.str(var, default)
+        return name and str(folder / name)
 
     def time_zone(self, var: str, default: str) -> str:
         name: str = self.str(var, default)

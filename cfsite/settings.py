@@ -9,6 +9,7 @@ from csp.constants import NONE, SELF
 from cfsite import keys
 from cfsite.environment import Env
 from files_app.access.hosts import AllowedHosts
+from files_app.hosting.certificates import is_self_made
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -34,6 +35,16 @@ GONE_FILE_DAYS = env.number("GONE_FILE_DAYS", 30.0, 0.0, 36_500.0)
 WORKER_MODEL = env.str("WORKER_MODEL", "leader_followers")  # which thread serves which client
 DIRECT_DOWNLOADS = env.flag("DIRECT_DOWNLOADS", True)  # browsers that reach its port download from there
 SERVER_PUBLIC_URL = env.str("SERVER_PUBLIC_URL", "")  # empty: the host of the page, and SERVER_PORT
+
+# --- TLS, on both ports
+
+TLS_CERT = env.file("TLS_CERT", "", BASE_DIR)  # PEM, those of its issuers behind it; empty: no TLS
+TLS_KEY = env.file("TLS_KEY", "", BASE_DIR)
+REQUIRE_TLS = env.flag("REQUIRE_TLS", False)  # without it, listen on this machine only
+# How the commands find out whom they speak to, where it is not the server of these settings.
+CFS_TLS = env.flag("CFS_TLS", False)
+CFS_CAFILE = env.str("CFS_CAFILE", "")
+CFS_FINGERPRINT = env.str("CFS_FINGERPRINT", "")
 
 # --- the site
 
@@ -189,13 +200,22 @@ SESSION_COOKIE_NAME = "cfs_session"
 CSRF_COOKIE_NAME = "cfs_csrf"
 SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = FORCE_SCRIPT_NAME or "/"
 CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS or bool(TLS_CERT)
 if HTTPS:  # as the proxy says, which ``files_app.access.proxies`` believes if it is one of ours
     SECURE_SSL_REDIRECT = True
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_HSTS_PRELOAD = True
-    SESSION_COOKIE_SECURE = True
-    CSRF_COOKIE_SECURE = True
+elif TLS_CERT:
+    # The port of the site answers plain HTTP with a redirect by itself. What else its host serves, and its
+    # subdomains, are not ours to decide about.
+    SILENCED_SYSTEM_CHECKS += ["security.W005", "security.W008", "security.W021"]
+    if is_self_made(TLS_CERT):
+        # A browser that was told HSTS lets nobody pass by a warning any more, for a year and on all ports of
+        # the host: also not when the certificate is made anew, or the next program on localhost has none.
+        SILENCED_SYSTEM_CHECKS += ["security.W004"]
+    else:
+        SECURE_HSTS_SECONDS = 31_536_000
 
 # --- the log
 

@@ -24,6 +24,8 @@ def secrets_inside(folder: str | Path) -> list[str]:
     secrets = {
         "database": database["NAME"] if "sqlite3" in database["ENGINE"] else None,
         "secret key": settings.SECRET_KEY_FILE,
+        "certificate": settings.TLS_CERT or None,
+        "key of the certificate": settings.TLS_KEY or None,
         "program itself": settings.BASE_DIR,
     }
     return [

@@ -3,6 +3,8 @@
 import functools
 import socket
 import ssl
+from dataclasses import dataclass
+from pathlib import Path
 
 import trustme
 
@@ -25,6 +27,34 @@ def client_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _authority().configure_trust(context)
     return context
+
+
+@dataclass(frozen=True)
+class CertificateFiles:
+    certificate: Path
+    key: Path
+    authority: Path
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {"TLS_CERT": str(self.certificate), "TLS_KEY": str(self.key)}
+
+    def context(self) -> ssl.SSLContext:
+        """Of a client that trusts the authority."""
+        return ssl.create_default_context(cafile=self.authority)
+
+
+def write_certificate(folder: Path, *names: str) -> CertificateFiles:
+    """As files, by an authority of its own; by default for the loopback addresses."""
+    authority = trustme.CA()
+    issued = authority.issue_cert(*(names or ("127.0.0.1", "::1", "localhost")))
+    files = CertificateFiles(folder / "cert.pem", folder / "key.pem", folder / "authority.pem")
+    files.key.touch(0o600)
+    issued.private_key_pem.write_to_path(files.key)
+    for pem in issued.cert_chain_pems:
+        pem.write_to_path(files.certificate, append=True)
+    authority.cert_pem.write_to_path(files.authority)
+    return files
 
 
 class TlsOfItsOwn:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from tests.certificates import CertificateFiles
 from tests.servers import wait_until
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -33,8 +34,9 @@ def free_ports(count: int) -> list[int]:
 class Stack:
     """A served folder (``files``), two ports, and the processes, which can be started again."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, tls: CertificateFiles | None = None) -> None:
         self.home = home
+        self.tls = tls
         self.files = home / "files"
         self.files.mkdir()
         self.server_port, self.web_port = free_ports(2)
@@ -47,6 +49,7 @@ class Stack:
             "WEB_PORT": str(self.web_port),
             "XDG_CACHE_HOME": str(home / "cache"),
             "PYTHONWARNINGS": "default",
+            **(tls.settings if tls else {}),
         }
         self.server: subprocess.Popen[bytes] | None = None
         self.site: subprocess.Popen[bytes] | None = None
@@ -107,17 +110,22 @@ class Stack:
 
     @property
     def url(self) -> str:
-        return f"http://localhost:{self.web_port}"
+        return f"{'https' if self.tls else 'http'}://localhost:{self.web_port}"
 
     def file_url(self, name: str) -> str:
         return f"{self.url}/files/{quote(name)}"
 
     def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.web_port, timeout=30)
-        with contextlib.closing(connection):
+        with contextlib.closing(self.connection(self.web_port)) as connection:
             connection.request(method, path, body, {"Host": f"localhost:{self.web_port}", **headers})
             response = connection.getresponse()
             return response.status, response.read()
+
+    def connection(self, port: int) -> http.client.HTTPConnection:
+        """As a browser has one, to the site or to the file server."""
+        if self.tls is None:
+            return http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        return http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=self.tls.context())
 
     def history(self, **filters: str) -> list[dict[str, Any]]:
         """Rows of the history, newest first."""
@@ -145,9 +153,9 @@ class Stack:
 
 
 @contextlib.contextmanager
-def run_stack(home: Path, **environment: str) -> Iterator[Stack]:
+def run_stack(home: Path, *, tls: CertificateFiles | None = None, **environment: str) -> Iterator[Stack]:
     """Both processes, running and migrated; none is left. ``environment``: more settings."""
-    stack = Stack(home)
+    stack = Stack(home, tls)
     stack.environment |= environment
     migrated = stack.manage("migrate", "--verbosity", "0")
     assert migrated.returncode == 0, migrated.stderr

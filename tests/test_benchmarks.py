@@ -86,6 +86,15 @@ def test_downloads_are_measured_with_every_server_that_is_here(tmp_path: Path) -
 
 
 @needs_compiler
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_downloads_over_tls_are_measured_beside_nginx(tmp_path: Path) -> None:
+    results, left_out = measured_beside(tmp_path, "tls-download")
+    runs = runs_of(results["tls-download"])
+    assert set(runs) == {"this server"} | ({peers.NGINX_PEER.name} - left_out)
+    assert {run["bytes"] for each in runs.values() for run in each} == {4 << 20}
+
+
+@needs_compiler
 def test_every_short_transfer_has_its_row_in_the_history(tmp_path: Path) -> None:
     result = measured(tmp_path, "history-kept")["history-kept"]
     assert set(runs_of(result)) == {"manage.py runfileserver", "without history, catalogue and log"}

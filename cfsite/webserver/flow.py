@@ -18,6 +18,7 @@ Twisted leave these things open; each override here, in `channel`, `incoming` an
 - An exception after the first byte leaves the client hanging and ends for good the loop that reaps
   applications: each is judged as it ends here, and a response that cannot be completed is reset, never taken
   for whole.
+- TLS has no limit for a handshake, and its half-close cuts a stream without a word: `encryption` has both.
 - Slow, malformed and too many connections are looked after in `guard` and `limiter`.
 - A server that stops closes running downloads cleanly, as if they were whole, and leaves tasks to a dying
   interpreter: connections are reset, applications are told and waited for, all tasks are ended.
@@ -42,6 +43,7 @@ from twisted.python.failure import Failure
 
 from cfsite.webserver.body import BodyLost
 from cfsite.webserver.channel import FlowChannel
+from cfsite.webserver.encryption import EncryptedChannel, EncryptedFactory, EncryptedTransport, socket_of
 from cfsite.webserver.exchange import ClientGone, FlowRequest
 from cfsite.webserver.incoming import Message
 from cfsite.webserver.limiter import ConnectionLimiter, Tally
@@ -66,7 +68,12 @@ class FlowFactory(HTTPFactory):
         return [b"http/1.1"]
 
 
+class EncryptedFlowFactory(FlowFactory):
+    protocol = EncryptedChannel
+
+
 class FlowServer(Server):
+    tls: Any = None  # `CertificateOptions`; None is plain HTTP
     stall_timeout = 60.0  # seconds in which the peer read nothing while bytes waited for it
     exit_grace = 2.0  # seconds for applications to end by themselves when the server stops
 
@@ -85,14 +92,19 @@ class FlowServer(Server):
 
     closing = False
 
+    _http_factory: FlowFactory | EncryptedFactory
+
     @property
-    def http_factory(self) -> FlowFactory:
+    def http_factory(self) -> FlowFactory | EncryptedFactory:
         return self._http_factory
 
     @http_factory.setter
     def http_factory(self, stock: HTTPFactory) -> None:
         """Daphne's `run` makes a factory, then listens with `self.http_factory`: the one seam it leaves."""
-        self._http_factory = FlowFactory(self)
+        if self.tls is None:
+            self._http_factory = FlowFactory(self)
+        else:
+            self._http_factory = EncryptedFactory(self.tls, False, EncryptedFlowFactory(self))
 
     @property
     def ws_factory(self) -> WebSocketFactory:
@@ -118,6 +130,8 @@ class FlowServer(Server):
         queue = None
         scope["asgi"] = {"version": "3.0"}
         if isinstance(protocol, FlowSocket):
+            # Which Daphne leaves out, and without which nobody knows that the page is one of https.
+            scope["scheme"] = "wss" if isinstance(protocol.transport, EncryptedTransport) else "ws"
             scope["extensions"] = {"cfsite.backlog": partial(buffered, protocol.transport)}
             queue = protocol.queue
         elif self.closing:
@@ -209,7 +223,7 @@ class FlowServer(Server):
 
 def close_at_once(transport: Any) -> None:
     """Its descriptor is free when this returns; what the system has of it still goes out."""
-    transport.connectionLost(Failure(ConnectionDone()))
+    socket_of(transport).connectionLost(Failure(ConnectionDone()))
 
 
 def end_all_tasks(loop: asyncio.AbstractEventLoop, timeout: float) -> None:

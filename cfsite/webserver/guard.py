@@ -23,8 +23,8 @@ DISPLACED = "connections without a request, to make room for others"
 NO_PLACE = "requests for which there was no place"
 
 
-def error_response(status: int, sentence: str, *, with_body: bool = True) -> bytes:
-    """A whole response of HTTP/1.1 that says one thing and closes the connection."""
+def error_response(status: int, sentence: str, *, with_body: bool = True, **more: str) -> bytes:
+    """A whole response of HTTP/1.1 that says one thing and closes the connection; ``more``: headers."""
     text = f"{sentence}\n".encode()
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
@@ -33,6 +33,7 @@ def error_response(status: int, sentence: str, *, with_body: bool = True) -> byt
         f"Content-Length: {len(text)}",
         "Cache-Control: no-store",
         "Connection: close",
+        *(f"{name}: {value}" for name, value in more.items()),
     ]
     return "\r\n".join([*lines, "", ""]).encode() + (text if with_body else b"")
 

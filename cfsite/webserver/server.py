@@ -4,12 +4,17 @@ import re
 
 from django.conf import settings
 
+from cfsite.webserver.encryption import tls_options
 from cfsite.webserver.flow import BODY_LIMIT, FlowServer
 from files_app.access.proxies import inner_path, is_trusted
 
 
 class SiteServer(FlowServer):
     is_shared = staticmethod(is_trusted)
+
+    def run(self) -> None:
+        self.tls = tls_options()
+        super().run()
 
     @staticmethod
     def body_limit(method: str, path: str) -> int | None:

@@ -1,5 +1,6 @@
 """Where the servers may listen: on this machine, and on the network once there is an account."""
 
+from django.conf import settings
 from django.core.management import CommandError
 
 from files_app.access.accounts import can_log_in
@@ -39,3 +40,13 @@ def host_of_address(text: str) -> str:
     if address.version == 6 and address.is_link_local:
         raise CommandError(f"Browsers cannot open {text}, which is of one link only. Name another address.")
     return str(address)
+
+
+def require_encrypted(host: str, setting: str) -> None:
+    """Raise ``CommandError`` for an address that others reach, if ``REQUIRE_TLS`` is set and TLS is not."""
+    if settings.REQUIRE_TLS and not settings.TLS_CERT and not is_this_machine(host):
+        raise CommandError(
+            f"Refusing to listen on {host} without TLS, which REQUIRE_TLS asks for: others could read "
+            "passwords and files on their way. `manage.py makecert` makes a certificate, which TLS_CERT and "
+            f"TLS_KEY name. Or set {setting} to 127.0.0.1, ::1 or localhost."
+        )

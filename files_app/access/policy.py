@@ -142,6 +142,8 @@ def access_of(host: str, identity: Callable[[str], str]) -> Access:
 
 def _may_here(identity: Callable[[str], str], principal: Principal, right: Right, name: str) -> bool:
     """``may``, where it can be seen whether a link still leads to what it was made for."""
+    if principal.kind == "link" and principal.key not in snapshots.newest.links:
+        snapshots.look_again()  # the site knows it: it was made a moment ago
     if not may(principal, right, name):
         return False
     if principal.kind != "link":

@@ -4,6 +4,7 @@ To decide takes no query. Each process looks once a second whether something has
 What is changed past the models, by SQL or a queryset's ``update``, tells nobody: it is known a minute later.
 """
 
+import logging
 import threading
 import time
 from collections import defaultdict
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group, Permission
-from django.db import transaction
+from django.db import DatabaseError, connections, transaction
 from django.db.models import Q
 from django.db.models.signals import m2m_changed, post_delete, post_save
 from django.utils import timezone
@@ -27,8 +28,11 @@ from files_app.models.changes import note_change
 from files_app.models.rules import RIGHTS
 from fileserver.rights import CONTROL, MANAGE, WATCH, Right
 
+log = logging.getLogger(__name__)
+
 MAX_AGE = 1.0  # seconds after which somebody who decides looks whether something has changed
 READ_AGAIN = 60.0  # seconds after which all is read, whether or not something tells of a change
+SOON = 0.2  # seconds between two looks that something new has caused
 SERVER_RIGHTS: tuple[Right, ...] = (WATCH, CONTROL, MANAGE)
 
 
@@ -117,6 +121,18 @@ class Snapshots:
     def is_due(self) -> bool:
         """Whether the last look was so long ago that something may have changed."""
         return time.monotonic() - self._looked_at > MAX_AGE
+
+    def look_again(self) -> None:
+        """For a thread that has met something new: five times a second at most. A fault changes nothing."""
+        # Read without the lock: at worst two threads look.
+        if time.monotonic() - self._looked_at < SOON:
+            return
+        try:
+            self.refresh()
+        except DatabaseError:
+            log.warning("the database cannot be asked for what is new")
+        finally:
+            connections.close_all()  # a client's thread keeps none
 
     def refresh(self) -> bool:
         """Read what has changed, if something has; whether it may have. Raises ``DatabaseError``."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from files_app.access.public import page_url
 from files_app.database import as_command_errors
 from files_app.history.catalogue import Catalogue
 from files_app.history.recorder import Recorder
+from files_app.hosting.certificates import BadCertificate, context_to_serve
 from files_app.hosting.console import Console
 from files_app.hosting.locks import AlreadyServed, is_alone, only_server_of, server_name
 from files_app.hosting.queued import QueuedObserver
@@ -86,6 +88,7 @@ def running(plan: Plan, on_hurry: Callable[[Callable[[], None]], None]) -> Itera
                 worker=plan.worker,
                 pace=plan.pace,
                 direct=settings.DIRECT_DOWNLOADS,
+                tls=_context(),
                 page_url=page_url_here,
             ),
         )
@@ -111,6 +114,13 @@ def _served_folder(path: str | Path) -> Iterator[Storage]:
         except OSError as error:
             raise CannotServe(f"The folder {path} cannot be served: {error.strerror}.") from None
         yield storage
+
+
+def _context() -> ssl.SSLContext | None:
+    try:
+        return context_to_serve()
+    except BadCertificate as error:
+        raise CannotServe(str(error)) from None
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ def _is_file_server(host: str, port: int) -> bool:
     try:
         with Client(host, port, timeout=SECONDS) as client:
             return bool(client.request("PING").get("protocol") == lines.NAME)
-    except ErrorReply:  # too many clients, or it ends: nobody else says it like that
+    except ErrorReply:  # too many clients, it ends, or speaks TLS: nobody else says it like that
         return True
     except (OSError, BadReply):
         return False

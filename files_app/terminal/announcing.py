@@ -6,11 +6,13 @@ import sys
 import time
 from collections.abc import Callable
 
+from django.conf import settings
 from django.db import DatabaseError
 
 from files_app.access.addresses import LOOK_SECONDS
 from files_app.access.guests import what_guests_may
 from files_app.access.public import has_network, is_on_network, page_url, page_urls
+from files_app.hosting.certificates import own_fingerprint
 from files_app.hosting.supervisor import say
 from files_app.qr import qr_lines
 
@@ -28,6 +30,8 @@ class Announcement:
     def tell(self) -> None:
         self._told = page_url()
         say(self._highlight(f"\n  The page is at {self._told}   Ctrl+C stops.\n") + "\n")
+        if settings.TLS_CERT:
+            say(f"  Fingerprint of its key (SHA-256): {own_fingerprint()}\n")
         if is_on_network():
             say("".join(f"  {line}\n" for line in _of_network()) + "\n")
 

@@ -13,7 +13,9 @@ from django.db.migrations.executor import MigrationExecutor
 
 from files_app.checks import secrets_inside
 from files_app.database import as_command_errors
+from files_app.hosting.certificates import BadCertificate, warnings
 from files_app.hosting.neighbours import who_listens
+from fileserver.client.trust import read_fingerprint
 from fileserver.net.address import address_text, where_reached
 from fileserver.workers import MODELS
 
@@ -28,6 +30,25 @@ def add_server_address(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--token-file", metavar="FILE", help="with a token in it, if CFS_TOKEN is empty; only you may read it"
     )
+    parser.add_argument(
+        "--tls",
+        action="store_true",
+        default=settings.CFS_TLS,
+        help="speak TLS; with the server of these settings it is known by itself",
+    )
+    parser.add_argument(
+        "--cafile",
+        metavar="FILE",
+        default=settings.CFS_CAFILE,
+        help="with TLS: trust the certificates in this file (PEM), and no others",
+    )
+    parser.add_argument(
+        "--fingerprint",
+        type=fingerprint,
+        metavar="SHA256",
+        default=settings.CFS_FINGERPRINT or None,
+        help="with TLS: trust the server with this key, which its start shows",
+    )
 
 
 def port_number(text: str) -> int:
@@ -35,6 +56,13 @@ def port_number(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or not 0 <= int(text) <= 65535:
         raise ArgumentTypeError(f"{text} is no port: it must be a number from 0 to 65535")
     return int(text)
+
+
+def fingerprint(text: str) -> str:
+    try:
+        return read_fingerprint(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 def worker_model(text: str) -> str:
@@ -101,3 +129,14 @@ def taken(host: str, port: int, setting: str, error: OSError) -> CommandError:
         f"Cannot listen on {address}: {error.strerror}. "
         f"If another program has that port, stop it, or set {setting} to another one."
     )
+
+
+def require_certificate() -> list[str]:
+    """Raise ``CommandError`` if the settings name a certificate that cannot be served with.
+
+    Returns sentences about what is not well but works.
+    """
+    try:
+        return warnings()
+    except BadCertificate as error:
+        raise CommandError(str(error)) from None

@@ -1,6 +1,7 @@
 """What the terminal commands share: a connection, progress bars, sentences for what goes wrong."""
 
 import contextlib
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,8 @@ from rich.progress import (
 from rich.text import Text
 
 from files_app.sizes import rate_text, size_text
-from files_app.terminal.tokens import USUAL, VARIABLE, token_of
+from files_app.terminal.connecting import connector, distrust
+from files_app.terminal.tokens import USUAL, VARIABLE
 from fileserver.client.blocking import Client
 from fileserver.net.address import address_text
 from fileserver.wire.replies import BadReply, ErrorReply
@@ -30,10 +32,13 @@ console = Console()
 def file_server(options: dict[str, Any]) -> Iterator[Client]:
     """A connection to ``--host`` and ``--port``; refusals and breaks become a ``CommandError``."""
     address = address_text(options["host"], options["port"])
+    connect = connector(options)
     try:
-        client = Client(options["host"], options["port"], token=token_of(options["token_file"]))
+        client = connect()
     except ErrorReply as error:
         raise CommandError(_told(error)) from None
+    except ssl.SSLError as error:
+        raise CommandError(distrust(options, error)) from None
     except (OSError, UnicodeError) as error:  # the latter for a host that cannot be a name at all
         reason = getattr(error, "strerror", None) or error
         raise CommandError(
@@ -46,7 +51,7 @@ def file_server(options: dict[str, Any]) -> Iterator[Client]:
             raise CommandError(_told(error)) from None
         except BadReply:
             raise CommandError(f"What answers at {address} is no file server.") from None
-        except (ConnectionError, TimeoutError) as error:
+        except (ConnectionError, TimeoutError, ssl.SSLError) as error:
             raise CommandError(f"The connection to {address} broke: {error}") from None
         except KeyboardInterrupt:
             raise CommandError("Stopped.", returncode=130) from None

@@ -50,8 +50,9 @@ def base_of(request: HttpRequest) -> str | None:
 
 def _beside_us(request: HttpRequest) -> str:
     domain, _ = split_domain_port(request.get_host())
+    scheme = "https" if settings.TLS_CERT else "http"
     # A content security policy, which must let the page try it, knows no addresses of IPv6.
-    return "" if domain.startswith("[") else f"http://{domain}:{settings.SERVER_PORT}"
+    return "" if domain.startswith("[") else f"{scheme}://{domain}:{settings.SERVER_PORT}"
 
 
 def may_try(response: HttpResponse, url: str) -> HttpResponse:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -16,6 +17,7 @@ from django.shortcuts import render
 from files_app.access.policy import NeedsLogin, NotAllowed
 from files_app.access.principals import principal_of, relay_token
 from files_app.access.public import server_address
+from files_app.hosting.certificates import BadCertificate, context_for_own_server
 from files_app.views.temporary import NoRoom
 from fileserver.client.aio import AsyncClient
 from fileserver.client.blocking import CHUNK, Client
@@ -51,9 +53,13 @@ async def connect(limit: int = CHUNK // 2) -> AsyncClient:
                 settings.SERVER_PORT,
                 token=relay_token(),
                 limit=limit,
+                tls=context_for_own_server(),
             )
     except TimeoutError as error:
         raise Offline(f"The file server at {address} does not answer. Restart it.") from error
+    except (ssl.SSLError, BadCertificate) as error:
+        hint = "Give both the same TLS_CERT, and restart them."
+        raise Offline(f"The file server at {address} does not speak TLS as this site does. {hint}") from error
     except (OSError, ValueError, OverflowError) as error:  # the latter for hosts and ports that cannot be
         hint = "Start it with: python manage.py runfileserver"
         raise Offline(f"The file server at {address} is not running. {hint}") from error
@@ -73,7 +79,10 @@ def blocking_client() -> Client:
             where_reached(settings.SERVER_HOST),
             settings.SERVER_PORT,
             token=relay_token(),
+            tls=context_for_own_server(),
         )
+    except BadCertificate as error:
+        raise Offline(str(error)) from error
     except (OSError, BadReply) as error:
         raise Offline(f"The file server at {server_address()} cannot be reached; try again.") from error
 

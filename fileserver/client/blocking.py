@@ -37,6 +37,19 @@ class Incomplete(ConnectionError):
     """The connection ended before ``END``: what has arrived is a part."""
 
 
+class TlsBroken(Incomplete):
+    """What arrives is no TLS, or not its end."""
+
+
+@contextlib.contextmanager
+def _tls_breaks() -> Iterator[None]:
+    """A fault of TLS after the handshake is a break like any other; for ``ssl`` it is no ConnectionError."""
+    try:
+        yield
+    except ssl.SSLError as error:
+        raise TlsBroken(f"TLS broke off ({error.reason or error}).") from error
+
+
 def keep_short(sock: socket.socket, count: int) -> None:
     """Let only ``count`` bytes be on their way if both ends are on one machine; a network needs more.
 
@@ -113,7 +126,8 @@ class Client:
     def request(self, verb: str, **fields: Any) -> Fields:
         """Send one request and read its ``OK``; fields that are ``None`` are left out."""
         given = {key: value for key, value in fields.items() if value is not None}
-        self._sock.sendall(request_line(verb, **given))
+        with _tls_breaks():
+            self._sock.sendall(request_line(verb, **given))
         if verb != "PUT":
             return self._read_reply()
         # To resume a long upload, the server may have to read all that it has of it.
@@ -176,12 +190,13 @@ class Client:
                 if not count:
                     raise Incomplete(f"The source ended with {left} of {length} bytes missing.")
                 begun = time.monotonic()
-                self._sock.sendall(buffer[:count])
+                with _tls_breaks():
+                    self._sock.sendall(buffer[:count])
                 is_quick = time.monotonic() - begun < PIECE_SECONDS
                 size = min(most, 2 * size) if is_quick else max(PIECES[0], size // 2)
                 left -= count
                 sent(buffer[:count])
-        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError) as error:
+        except (BrokenPipeError, ConnectionResetError, TlsBroken) as error:
             # The server may have said why before it closed.
             try:
                 return self._read_reply()
@@ -212,14 +227,15 @@ class Client:
             self._sock.settimeout(usual)
 
     def _read_line(self) -> bytes:
-        line = self._input.readline()
+        with _tls_breaks():
+            line = self._input.readline()
         if not line.endswith(b"\n"):
             raise Incomplete("The server closed the connection.")
         return line[:-1]
 
     def _read_into(self, view: memoryview) -> int:
         """How many bytes; 0 at the end of the connection. The server resets one whose download it stops."""
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
             return self._input.readinto1(view)  # type: ignore[attr-defined,no-any-return]
         return 0
 
@@ -228,6 +244,9 @@ def _encrypted(sock: socket.socket, tls: ssl.SSLContext, host: str) -> ssl.SSLSo
     """After the handshake; ``sock`` is closed if that fails."""
     try:
         return tls.wrap_socket(sock, server_hostname=host)
+    except ssl.SSLEOFError as error:
+        sock.close()
+        raise TlsBroken("The server closed before TLS began; it may have all its clients.") from error
     except BaseException:
         sock.close()
         raise

@@ -10,17 +10,36 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from fileserver.net.polling import READABLE, WRITABLE
 from fileserver.net.stall import PeerGone
 from fileserver.net.transport import Transport, WouldBlock
+from fileserver.wire.http import Refused, is_http, sentence_of
+from fileserver.wire.replies import ErrorReply
 
 T = TypeVar("T")
+
+# Of TLS 1.2: a new key for each connection, and encryption that authenticates; all of TLS 1.3 is like that.
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+PLAIN_TEXT = range(0x20, 0x7F)  # the first bytes of lines and of HTTP; TLS begins with 0x16 (RFC 8446, 5.1)
+_SPEAKS_TLS = "This port speaks TLS, and no plain text: "
 
 _RECEIVE_SIZE = 256 * 1024  # bytes of the wire that are taken at once
 _SEND_SIZE = 1 << 20  # bytes that are encrypted at once, at most: their copy stays until the peer takes them
 _MAX_UNSENT = _SEND_SIZE + 64 * 1024  # bytes: one such piece encrypted, and some answers of TLS itself
+
+
+def server_context(certificate: str | Path, key: str | Path) -> ssl.SSLContext:
+    """Of a server with these files (PEM). Raises ``OSError``, or ``ssl.SSLError`` for what is of no use."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    # Without a password of ours the one of a locked key would be asked for at the terminal.
+    context.load_cert_chain(certificate, key, password="")
+    return context
 
 
 class _EndOfStream(PeerGone):
@@ -33,6 +52,7 @@ class TlsTransport(Transport):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._unsent = memoryview(b"")  # encrypted; comes before what is in ``_outgoing``
+        self._is_new = True  # nothing has come yet
         self._has_said_goodbye = False
 
     # --- bytes
@@ -115,7 +135,17 @@ class TlsTransport(Transport):
         # to send. Nothing is mistaken for whole: each length is known before.
         if not data:
             raise _EndOfStream("The peer closed without a word.")
+        if self._is_new and data[0] in PLAIN_TEXT:
+            self._refuse_plain_text(data)
+        self._is_new = False
         self._incoming.write(data)
+
+    def _refuse_plain_text(self, data: bytes) -> None:
+        """Say in plain text, to whoever has begun in it, what is spoken here."""
+        self._has_said_goodbye = True
+        with contextlib.suppress(WouldBlock, OSError):
+            self._send_raw(_plain_refusal(data))
+        raise PeerGone("The peer does not speak TLS.")
 
     def _would_block(self) -> WouldBlock:
         return WouldBlock(READABLE | WRITABLE if self.unsent() else READABLE)
@@ -141,3 +171,10 @@ class TlsTransport(Transport):
             with contextlib.suppress(ssl.SSLError):  # it wants the peer's, or there was no handshake
                 self._tls.unwrap()
             self._flush_what_fits()
+
+
+def _plain_refusal(data: bytes) -> bytes:
+    if is_http(data.partition(b"\r\n")[0]):
+        return sentence_of(Refused(400, f"{_SPEAKS_TLS}open the address of the web page instead."))
+    error = ErrorReply("bad-request", f"{_SPEAKS_TLS}the commands take --tls for it.")
+    return error.line()

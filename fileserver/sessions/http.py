@@ -20,7 +20,6 @@ from fileserver.wire.http import (
     MAX_HEAD_BYTES,
     MAX_HEADER_LINES,
     PRESENCE_HEADERS,
-    SENTENCE_HEADERS,
     STATUS_OF_CODE,
     Refused,
     Request,
@@ -28,6 +27,7 @@ from fileserver.wire.http import (
     head_of,
     is_direct,
     parse_head,
+    sentence_of,
     turned_away,
 )
 from fileserver.wire.replies import ErrorReply
@@ -105,12 +105,8 @@ class HttpConversation:
         return line
 
     def _refuse(self, lines: list[bytes], refusal: Refused) -> None:
-        body = f"{refusal}\n".encode("utf-8", "replace")
-        head = head_of(
-            refusal.status, {**SENTENCE_HEADERS, **refusal.headers, "Content-Length": str(len(body))}
-        )
         is_head = bool(lines) and lines[0].startswith(b"HEAD ")
-        self._connection.send(head if is_head else head + body)
+        self._connection.send(sentence_of(refusal, with_body=not is_head))
 
     # --- one request
 

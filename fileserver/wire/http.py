@@ -167,6 +167,13 @@ def head_of(status: int, headers: Mapping[str, str]) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
+def sentence_of(refusal: Refused, with_body: bool = True) -> bytes:
+    """The whole answer with which a request is refused."""
+    body = f"{refusal}\n".encode("utf-8", "replace")
+    headers = {**SENTENCE_HEADERS, **refusal.headers, "Content-Length": str(len(body))}
+    return head_of(refusal.status, headers) + (body if with_body else b"")
+
+
 def date_text(seconds: float) -> str:
     """Unix time as HTTP writes it, the nearest date that it knows."""
     return formatdate(math.floor(min(max(0, seconds), _LAST_DATE)), usegmt=True)

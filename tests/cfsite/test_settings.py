@@ -14,6 +14,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 from django.utils.module_loading import import_string
 
+from files_app.hosting.authority import Files, make
+from tests.certificates import write_certificate
 from tests.stack import Stack
 
 FILE = Path(live.BASE_DIR) / "cfsite" / "settings.py"
@@ -117,6 +119,51 @@ def test_who_refuses_comes_before_who_answers() -> None:
     assert live.INSTALLED_APPS.index("files_app") < live.INSTALLED_APPS.index("daphne")
     assert "django.middleware.gzip.GZipMiddleware" not in live.MIDDLEWARE
     assert not live.DATABASES["default"].get("ATOMIC_REQUESTS")
+
+
+def test_a_certificate_may_be_named_as_seen_from_the_folder_of_the_program(load: Any) -> None:
+    settings = load(TLS_CERT="tls-cert.pem", TLS_KEY="/etc/ssl/key.pem")
+    assert settings["TLS_CERT"] == str(Path(live.BASE_DIR) / "tls-cert.pem")
+    assert settings["TLS_KEY"] == "/etc/ssl/key.pem"
+    assert load()["TLS_CERT"] == load()["TLS_KEY"] == ""
+
+
+def test_with_tls_cookies_are_for_https_alone(load: Any) -> None:
+    settings = load(TLS_CERT="tls-cert.pem")
+    assert settings["SESSION_COOKIE_SECURE"] is settings["CSRF_COOKIE_SECURE"] is True
+    assert "SECURE_PROXY_SSL_HEADER" not in settings
+    settings = load()
+    assert settings["SESSION_COOKIE_SECURE"] is settings["CSRF_COOKIE_SECURE"] is False
+
+
+def test_browsers_are_told_to_stay_with_https_only_if_somebody_has_issued_the_certificate(
+    load: Any, tmp_path: Path
+) -> None:
+    issued = write_certificate(tmp_path)
+    assert load(**issued.settings)["SECURE_HSTS_SECONDS"] == 31_536_000
+    assert "SECURE_HSTS_INCLUDE_SUBDOMAINS" not in load(**issued.settings)
+    own = Files(tmp_path / "own.pem", tmp_path / "own-key.pem")
+    make(own, ["localhost"])
+    assert "SECURE_HSTS_SECONDS" not in load(TLS_CERT=str(own.certificate), TLS_KEY=str(own.key))
+
+
+@pytest.mark.parametrize("kind", ["issued", "own"])
+def test_a_deployment_with_tls_of_its_own_has_nothing_to_complain_about(
+    load: Any, tmp_path: Path, kind: str
+) -> None:
+    files = write_certificate(tmp_path).settings
+    if kind == "own":
+        own = Files(tmp_path / "own.pem", tmp_path / "own-key.pem")
+        make(own, ["localhost"])
+        files = {"TLS_CERT": str(own.certificate), "TLS_KEY": str(own.key)}
+    assert _complaints(load(**files, SECRET_KEY=string.ascii_letters)) == set()
+
+
+def _complaints(loaded: dict[str, Any]) -> set[str]:
+    about = ("SECURE_", "SESSION_", "CSRF_", "X_FRAME_", "DEBUG", "SECRET_KEY", "ALLOWED_HOSTS", "SILENCED_")
+    with override_settings(**{name: value for name, value in loaded.items() if name.startswith(about)}):
+        found = run_checks(tags=[Tags.security], include_deployment_checks=True)
+    return {message.id or "" for message in found if not message.is_silenced()}
 
 
 @pytest.mark.parametrize("https", ["True", "False"])

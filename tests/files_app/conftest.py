@@ -22,6 +22,7 @@ from files_app.access.snapshot import SERVER_RIGHTS, snapshots
 from files_app.history.recorder import Recorder, _impatient_options
 from files_app.history.spill import spill_path
 from files_app.hosting.assembly import listening, recording
+from files_app.hosting.certificates import context_for_own_server, context_to_serve
 from files_app.hosting.rights import following_rights
 from files_app.models import AccessRule, AuditEvent, File, ServerRun, Throttle, Transfer
 from files_app.models.rules import RIGHTS
@@ -31,6 +32,7 @@ from fileserver.limits import Limits, Options
 from fileserver.pacing import Pace
 from fileserver.server import FileServer
 from fileserver.storage.folder import Storage
+from tests.certificates import CertificateFiles, write_certificate
 from tests.servers import WORKER, Events, Peer, wait_until
 
 
@@ -128,7 +130,7 @@ class Served:
         return self.server.address[1]
 
     def client(self) -> Client:
-        return Client(*self.server.address)
+        return Client(*self.server.address, tls=context_for_own_server())
 
     def peer(self, receive_buffer: int | None = None) -> Peer:
         return Peer(self.server.address, receive_buffer)
@@ -209,7 +211,9 @@ def serving(folder: Path, limits: Limits | None = None, pace: Pace | None = None
             observer=events,
             access=access_of("127.0.0.1", storage.identity),
             limits=limits,
-            options=Options(worker=WORKER, pace=pace, direct=settings.DIRECT_DOWNLOADS),
+            options=Options(
+                worker=WORKER, pace=pace, direct=settings.DIRECT_DOWNLOADS, tls=context_to_serve()
+            ),
         ) as server,
         recording(recorder, storage, server),
         following_rights(server),
@@ -227,6 +231,14 @@ def folder(tmp_path: Path, settings: Any) -> Path:
     path.mkdir()
     settings.FILES_DIRECTORY = path
     return path
+
+
+@pytest.fixture
+def tls(tmp_path: Path, settings: Any) -> CertificateFiles:
+    """Servers that begin after this speak TLS."""
+    files = write_certificate(tmp_path)
+    settings.TLS_CERT, settings.TLS_KEY = str(files.certificate), str(files.key)
+    return files
 
 
 @pytest.fixture

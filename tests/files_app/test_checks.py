@@ -14,6 +14,7 @@ def apart(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Pat
     """Database, key and program each in a folder of its own."""
     monkeypatch.setitem(settings.DATABASES["default"], "NAME", tmp_path / "data" / "db.sqlite3")
     settings.SECRET_KEY_FILE = tmp_path / "keys" / ".secret_key"
+    settings.TLS_CERT, settings.TLS_KEY = (str(tmp_path / name) for name in ("certs/a.pem", "private/a.pem"))
     settings.BASE_DIR = tmp_path / "program"
     settings.FILES_DIRECTORY = tmp_path / "files"
     return tmp_path
@@ -25,7 +26,14 @@ def test_a_folder_of_its_own_holds_no_secret(apart: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "what"), [("data", "database"), ("keys", "secret key"), ("program", "program itself")]
+    ("folder", "what"),
+    [
+        ("data", "database"),
+        ("keys", "secret key"),
+        ("certs", "certificate"),
+        ("private", "key of the certificate"),
+        ("program", "program itself"),
+    ],
 )
 def test_each_secret_is_named(apart: Path, folder: str, what: str) -> None:
     (message,) = secrets_inside(apart / folder)
@@ -33,8 +41,8 @@ def test_each_secret_is_named(apart: Path, folder: str, what: str) -> None:
 
 
 def test_a_folder_above_all_of_them_holds_all_of_them(apart: Path) -> None:
-    assert len(secrets_inside(apart)) == 3
-    assert len(secrets_inside("/")) == 3
+    assert len(secrets_inside(apart)) == 5
+    assert len(secrets_inside("/")) == 5
 
 
 def test_a_link_hides_nothing(apart: Path) -> None:

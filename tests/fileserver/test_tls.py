@@ -353,9 +353,7 @@ def test_a_handshake_that_drips_has_one_limit_for_all_its_bytes(tmp_path: Path) 
         wait_until(lambda: not running.server._clients)
 
 
-@pytest.mark.parametrize(
-    "data", [b"PING\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", bytes(100_000), b"\x16\x03\x01\x00\x05hello"]
-)
+@pytest.mark.parametrize("data", [b"\x80PING\n", bytes(100_000), b"\x16\x03\x01\x00\x05hello"])
 def test_what_is_no_tls_is_closed_without_a_word_in_the_log(
     running: Running, caplog: pytest.LogCaptureFixture, data: bytes
 ) -> None:
@@ -403,3 +401,20 @@ def test_a_client_too_many_is_closed_without_plain_text(tmp_path: Path) -> None:
         running.events.wait_for_kind(ClientRefused)
         assert second.rest() == b""
         assert first.is_usable()
+
+
+@pytest.mark.parametrize(
+    ("said", "begins"),
+    [(b"PING\n", b'ERR {"code": "bad-request"'), (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 400 ")],
+)
+def test_plain_text_is_answered_with_a_sentence_in_plain_text(
+    running: Running, said: bytes, begins: bytes
+) -> None:
+    answer = running.talk(said)
+    assert answer.startswith(begins)
+    assert b"This port speaks TLS" in answer
+
+
+def test_a_client_that_forgets_tls_is_told_so(running: Running) -> None:
+    with Client(*running.address) as client, pytest.raises(ErrorReply, match="speaks TLS"):
+        client.request("PING")

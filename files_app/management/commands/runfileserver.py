@@ -6,7 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from files_app.access.network import require_private
+from files_app.access.network import require_encrypted, require_private
 from files_app.hosting.assembly import CannotListen, CannotServe, Plan, running
 from files_app.hosting.console import log
 from files_app.hosting.ending import Ending, ends_on_signal
@@ -16,6 +16,7 @@ from files_app.terminal.options import (
     non_negative,
     port_number,
     positive,
+    require_certificate,
     require_migrated,
     require_nothing_secret,
     taken,
@@ -66,6 +67,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         require_migrated()
         require_private(options["host"], "SERVER_HOST")
+        require_encrypted(options["host"], "SERVER_HOST")
+        for warning in require_certificate():
+            log.warning("%s", warning)
         require_nothing_secret(options["files"])
         prepare_for(options["max_clients"])
         plan = plan_of(options)
@@ -82,8 +86,9 @@ def serve(plan: Plan, ending: Ending) -> None:
     """Until ``ending`` is asked for."""
     with running(plan, ending.hurry_with) as server:
         log.info(
-            "listening on %s, serving %s at %s; Ctrl+C stops",
+            "listening on %s%s, serving %s at %s; Ctrl+C stops",
             address_text(*server.address),
+            " with TLS" if settings.TLS_CERT else "",
             plan.files,
             f"a pace of {plan.pace}" if plan.pace else "full speed",
         )

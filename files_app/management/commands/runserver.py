@@ -6,12 +6,13 @@ from typing import Any
 from daphne.endpoints import build_endpoint_description_strings
 from daphne.management.commands.runserver import Command as DaphneCommand
 from django.conf import settings
+from django.core.management.base import CommandError
 from django.utils.module_loading import import_string
 
-from files_app.access.network import require_private
+from files_app.access.network import require_encrypted, require_private
 from files_app.hosting.lifeline import ends_with_supervisor, once, terminate
 from files_app.hosting.neighbours import SITE_NAME
-from files_app.terminal.options import require_free_port, require_migrated
+from files_app.terminal.options import require_certificate, require_free_port, require_migrated
 from fileserver.net.address import address_text
 
 
@@ -28,10 +29,14 @@ class Command(DaphneCommand):
     def inner_run(self, *args: Any, **options: Any) -> None:
         require_migrated()
         require_private(self.addr, "WEB_HOST")
+        require_encrypted(self.addr, "WEB_HOST")
+        require_certificate()  # the file server tells what is not well with it
         # What the site says of itself, and whom it takes for local, follows from where it really listens.
         settings.WEB_HOST, settings.WEB_PORT = self.addr, int(self.port)
         require_free_port(self.addr, int(self.port), "WEB_PORT")
         if not options["use_asgi"]:
+            if settings.TLS_CERT:
+                raise CommandError("Django's own server speaks no TLS: leave --noasgi out, or TLS_CERT.")
             super().inner_run(*args, **options)
             return
         self.check(display_num_errors=True)
@@ -51,5 +56,6 @@ class Command(DaphneCommand):
             server.run()
 
     def tell_address(self) -> None:
-        self.stdout.write(f"listening on http://{address_text(self.addr, int(self.port))}/; Ctrl+C stops")
+        scheme = "https" if settings.TLS_CERT else "http"
+        self.stdout.write(f"listening on {scheme}://{address_text(self.addr, int(self.port))}/; Ctrl+C stops")
         self.stdout.flush()

@@ -11,12 +11,14 @@ from django.core.management.base import BaseCommand, CommandError
 
 from files_app.access.accounts import AccountError, first_admin
 from files_app.access.guests import CHOICES, let_guests
-from files_app.access.network import ALL_ADDRESSES, host_of_address, require_private
+from files_app.access.network import ALL_ADDRESSES, host_of_address, require_encrypted, require_private
 from files_app.access.public import page_url
 from files_app.database import as_command_errors
+from files_app.hosting.certificates import BadCertificate
+from files_app.hosting.renewal import renew_if_due
 from files_app.hosting.supervisor import Program, supervising
 from files_app.terminal.announcing import Announcement
-from files_app.terminal.options import require_free_port, require_nothing_secret
+from files_app.terminal.options import require_certificate, require_free_port, require_nothing_secret
 from files_app.terminal.passwords import give_random_password
 from fileserver.net.address import where_reached
 from fileserver.pacing import SLOW_MOTION
@@ -43,6 +45,7 @@ class Command(BaseCommand):
             listen_on_network(options["address"])
         elif named := next((name for name in ("guests", "address") if options[name]), None):
             raise CommandError(f"--{named} is about the network: give --lan too.")
+        self.prepare_certificate()
         require_nothing_secret(settings.FILES_DIRECTORY)
         require_free_port(settings.SERVER_HOST, settings.SERVER_PORT, "SERVER_PORT")
         require_free_port(settings.WEB_HOST, settings.WEB_PORT, "WEB_PORT")
@@ -52,6 +55,8 @@ class Command(BaseCommand):
             self.prepare_people(options["guests"])
         require_private(settings.SERVER_HOST, "SERVER_HOST")
         require_private(settings.WEB_HOST, "WEB_HOST")
+        require_encrypted(settings.SERVER_HOST, "SERVER_HOST")
+        require_encrypted(settings.WEB_HOST, "WEB_HOST")
         announcement = Announcement(self.style.SUCCESS)
         with supervising(programs(options["slow_motion"])) as supervisor:
             if supervisor.wait_ready():
@@ -72,6 +77,20 @@ class Command(BaseCommand):
             if admin:
                 give_random_password(admin, self.stdout)
             let_guests(guests)
+
+    def prepare_certificate(self) -> None:
+        """Make it anew if it is ours and has to be. The servers say what else is not well with it."""
+        try:
+            for sentence in renew_if_due():
+                self.stdout.write(sentence)
+        except BadCertificate as error:
+            raise CommandError(str(error)) from None
+        except OSError as error:
+            raise CommandError(
+                f"The certificate has to be made anew, and {error.filename} cannot be written: "
+                f"{error.strerror}."
+            ) from None
+        require_certificate()
 
 
 def listen_on_network(address: str | None) -> None:

@@ -1,20 +1,20 @@
 """``manage.py upload``: files and folders to the file server, each file checked by its hash."""
 
 import os
+import ssl
 import stat
 from argparse import ArgumentParser
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from django.core.management.base import BaseCommand, CommandError
 
+from files_app.terminal.connecting import connector, distrust
 from files_app.terminal.options import add_server_address
 from files_app.terminal.paths import means_folder, require_no_folder, upload_name
 from files_app.terminal.progress import console, file_server, progress_bars
 from files_app.terminal.send import Send, SendError
-from fileserver.client.blocking import Client
 from fileserver.net.address import address_text
 from fileserver.wire.replies import BadReply, ErrorReply
 
@@ -64,7 +64,7 @@ class Command(BaseCommand):
         return self._upload(*item, options)
 
     def _upload(self, path: Path, name: str, options: dict[str, Any]) -> bool:
-        connect = partial(Client, options["host"], options["port"])
+        connect = connector(options)
         server = address_text(options["host"], options["port"])
         try:
             with progress_bars() as bars:
@@ -77,6 +77,8 @@ class Command(BaseCommand):
             self.stderr.write(str(error))
         except BadReply:
             self.stderr.write(f"What answers at {server} is no file server.")
+        except ssl.SSLError as error:
+            self.stderr.write(distrust(options, error))
         except OSError as error:
             self.stderr.write(f"{path} {_cannot_be_read(error)}")
         except KeyboardInterrupt:

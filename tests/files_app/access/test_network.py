@@ -1,12 +1,14 @@
 """Where the servers may listen."""
 
+from typing import Any
+
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError
 
 from files_app.access import network
 from files_app.access.addresses import Machine
-from files_app.access.network import host_of_address, require_private
+from files_app.access.network import host_of_address, require_encrypted, require_private
 
 ELSEWHERE = ["0.0.0.0", "::", "192.168.0.1", "a..b"]
 
@@ -79,3 +81,15 @@ def test_without_a_network_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "machine", lambda: Machine(("127.0.0.1",), ()))
     with pytest.raises(CommandError, match="It is in no network now"):
         host_of_address("192.168.1.5")
+
+
+def test_where_tls_is_required_the_network_is_for_tls_alone(settings: Any) -> None:
+    settings.REQUIRE_TLS, settings.TLS_CERT = True, ""
+    with pytest.raises(CommandError, match="without TLS, which REQUIRE_TLS asks for") as refusal:
+        require_encrypted("192.168.0.1", "WEB_HOST")
+    assert "set WEB_HOST to 127.0.0.1" in str(refusal.value)
+    require_encrypted("127.0.0.1", "WEB_HOST")
+    settings.TLS_CERT = "cert.pem"
+    require_encrypted("192.168.0.1", "WEB_HOST")
+    settings.REQUIRE_TLS, settings.TLS_CERT = False, ""
+    require_encrypted("192.168.0.1", "WEB_HOST")

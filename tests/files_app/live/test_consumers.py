@@ -138,6 +138,9 @@ class TestWho:
             page = Page({**origin, "x-forwarded-proto": "http"})
             assert not await page.connect()
             await page.leave()
+            page = Page(origin, scheme="wss")  # past the proxy, to our own TLS
+            assert await page.connect()
+            await page.leave()
 
         run(visit())
 

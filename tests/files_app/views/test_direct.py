@@ -17,6 +17,7 @@ from fileserver.names import is_safe
 from fileserver.pacing import SLOW_MOTION
 from fileserver.rights import Principal, Ticket
 from fileserver.wire.http import content_disposition
+from tests.certificates import CertificateFiles
 from tests.files_app.conftest import Served, serving
 from tests.files_app.site import Answer, fetch
 from tests.files_app.test_naughty_names import NAMES
@@ -162,6 +163,9 @@ class TestRules:
 
     def test_a_page_under_an_address_of_ipv6_is_relayed(self, served: Served) -> None:
         assert self.base(served, host="[::1]:8000") is None
+
+    def test_with_tls_on_both_ports_the_way_is_https(self, tls: CertificateFiles, served: Served) -> None:
+        assert self.base(served, scheme="https") == f"https://localhost:{served.port}"
 
     def test_https_is_relayed_for_the_port_speaks_none(self, served: Served) -> None:
         assert self.base(served, scheme="https") is None
