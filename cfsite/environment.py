@@ -60,8 +60,8 @@ class Env(environ.Env):
             raise ImproperlyConfigured(f"{var}: {name!r} is no time zone, as Europe/Berlin is.") from None
         return name
 
-    def networks(self, var: str) -> list[str]:
-        texts = [text.strip() for text in self.list(var, default=[])]
+    def networks(self, var: str, default: list[str]) -> list[str]:
+        texts = [text.strip() for text in self.list(var, default=default)]
         for text in texts:
             try:
                 ipaddress.ip_network(text, strict=False)
@@ -75,15 +75,15 @@ class Env(environ.Env):
             raise ImproperlyConfigured(f"{var}: {text!r} is none of {', '.join(among)}.")
         return text
 
-    def url(self, var: str) -> str:
+    def url(self, var: str, default: str) -> str:
         """Of a page: http or https, a host, perhaps a port and a path; empty if there is none."""
-        text = str(self.str(var, "")).strip()
+        text = str(self.str(var, default)).strip()
         if text and not _URL.fullmatch(text):
             raise ImproperlyConfigured(f"{var}: {text!r} is no address of a page, as https://example.org is.")
         return text
 
-    def sub_path(self, var: str) -> str | None:
-        text = str(self.str(var, "")).strip().rstrip("/")
+    def sub_path(self, var: str, default: str) -> str | None:
+        text = str(self.str(var, default)).strip().rstrip("/")
         if text and not _SUB_PATH.fullmatch(text):
             raise ImproperlyConfigured(f"{var}: {text!r} is no path, as /files is.")
         return text or None

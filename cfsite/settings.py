@@ -57,11 +57,11 @@ CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 SECRET_KEY_FILE = BASE_DIR / ".secret_key"
 SECRET_KEY = env.str("SECRET_KEY", "") or keys.load_or_make(SECRET_KEY_FILE)
 # Proxies in front, as addresses or networks: they say who asks, in one of two ways.
-TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")
+TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES", [])
 PROXY_HEADER = env.choice("PROXY_HEADER", "x-forwarded", ["x-forwarded", "forwarded"])
 REMOTE_USER_HEADER = env.str("REMOTE_USER_HEADER", "")  # in which they say who is logged in
-PUBLIC_URL = env.url("PUBLIC_URL").rstrip("/")  # of the page, for links and codes that are handed on
-FORCE_SCRIPT_NAME = env.sub_path("FORCE_SCRIPT_NAME")  # the sub-path that the site is in
+PUBLIC_URL = env.url("PUBLIC_URL", "").rstrip("/")  # of the page, for links and codes that are handed on
+FORCE_SCRIPT_NAME = env.sub_path("FORCE_SCRIPT_NAME", "")  # the sub-path that the site is in
 HTTPS = env.flag("HTTPS", False)  # the site is reached through a proxy that speaks https
 
 if PUBLIC_URL:

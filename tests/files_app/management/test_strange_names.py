@@ -24,6 +24,7 @@ SAID = [
     (f"runserver {NAME}:8000", 1, SHOWN),
     (f"start {NAME}", 2, SHOWN),
     (f"adduser {NAME} --generate", 0, f"{SHOWN} has an account now"),
+    (f"makecert --name {NAME}", 2, SHOWN),
     (f"token make --user x{NAME}", 1, f"There is no open account 'x{SHOWN}'"),
     (f"resetadmin --name x{NAME}", 1, f"There is no account 'x{SHOWN}'"),
 ]

@@ -89,10 +89,14 @@ def test_where_a_code_cannot_be_shown_there_is_the_address_alone(
     assert "The page is at http://192.168.1.5:8000/" in terminal.text
 
 
-def test_with_tls_nothing_travels_in_the_clear(screen: Callable[..., Screen], settings: Any) -> None:
+def test_with_tls_nothing_travels_in_the_clear(
+    screen: Callable[..., Screen], settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcing, "own_fingerprint", lambda: "0123abcd")
     terminal = screen()
     settings.TLS_CERT = "cert.pem"
     announcement().tell()
+    assert "Fingerprint of its key (SHA-256): 0123abcd" in terminal.text
     assert "The page is at https://192.168.1.5:8000/" in terminal.text
     assert IN_THE_CLEAR not in terminal.text
 
