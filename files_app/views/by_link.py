@@ -15,6 +15,7 @@ from files_app.access.claims import NothingLeft
 from files_app.access.links import RIGHTS, SESSION_KEY, find, is_unlocked, label_of, mark_of
 from files_app.access.policy import may
 from files_app.access.principals import address_of
+from files_app.access.snapshot import snapshots
 from files_app.access.throttle import TooManyTries, Who, checking, claim
 from files_app.access.visitors import remember_visitor, visitor_of
 from files_app.models.links import Link
@@ -74,6 +75,8 @@ def enter(request: HttpRequest, token: str, kind: str, to_the_end: bool) -> Link
         raise LinkOver("The time of this link is over.")
     if not is_unlocked(link, request.session.get(SESSION_KEY, {}) if link.password else {}):
         raise Locked
+    if link.pk not in snapshots.newest.links:  # it was made a moment ago
+        snapshots.refresh()
     principal = Principal("link", label_of(link), address_of(request), key=link.pk)
     if not all(may(principal, right, composed(link.target)) for right in _needed(link)):
         raise LinkOver(OVER)

@@ -157,6 +157,17 @@ class TestFolders:
         assert "after=" not in second
 
 
+def test_a_link_is_good_as_soon_as_it_is_made(served: Served) -> None:
+    served.put("a.txt", b"hello")
+    first = make_link(served, "share", "a.txt")
+    link = Link.objects.get(pk=first.pk)
+    link.pk = None
+    new_address(link)
+    link.save()  # no process has read of it yet
+    assert get(url_of(link), headers=PAGE).status == 200
+    assert get(f"{url_of(link)}files/a.txt").body == b"hello"
+
+
 class TestTheEnd:
     def gone(self, link: Link) -> bool:
         """Whether it is over at all its doors, and says nothing of what it was for."""
