@@ -29,6 +29,7 @@ BUFFER_SIZE = env.number("BUFFER_SIZE", 1000, 1, 1 << 30)  # bytes in a chunk, w
 MAX_CLIENTS = env.number("MAX_CLIENTS", 1000, 1, 1_000_000)
 MAX_CLIENTS_PER_ADDRESS = env.number("MAX_CLIENTS_PER_ADDRESS", 0, 0, 1_000_000)
 MAX_UPLOAD_SIZE = env.number("MAX_UPLOAD_SIZE", 0, 0, 1 << 62)  # bytes; 0: as much as the disk takes
+MIN_FREE = env.number("MIN_FREE", 512, 0, 1 << 30)  # MiB of the disk that uploads leave free, at most 5 %
 # That a broken upload can be resumed, and that what is known of a vanished file is kept.
 PARTIAL_UPLOAD_HOURS = env.number("PARTIAL_UPLOAD_HOURS", 24.0, 0.01, 876_000.0)
 GONE_FILE_DAYS = env.number("GONE_FILE_DAYS", 30.0, 0.0, 36_500.0)

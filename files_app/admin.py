@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from files_app.access.audit import Action, record
 from files_app.access.tokens import revoke
-from files_app.models import AccessRule, AuditEvent, File, Link, Token, Transfer
+from files_app.models import AccessRule, AuditEvent, File, Link, Quota, Token, Transfer
 from files_app.models.rules import RIGHTS
 from files_app.sizes import size_text
 from files_app.views.streaming import Streaming
@@ -78,6 +78,12 @@ class AuditEventAdmin(ReadOnlyAdmin):
     list_filter = ("action", "at")
     search_fields = ("about", "by", "address")
     date_hierarchy = "at"
+
+
+@admin.register(Quota)
+class QuotaAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ("__str__", "user", "group", "folder", "max_mib")
+    autocomplete_fields = ("user", "group")
 
 
 @admin.register(Link)

@@ -18,6 +18,7 @@ class Limits:
     max_clients: int = 1000
     max_clients_per_address: int = 0
     max_upload_size: int = 0
+    min_free: int = 0  # of the disk, which uploads leave to others
     first_silence: float = 30.0
     silence: float = 300.0
     line: float = LINE_SECONDS

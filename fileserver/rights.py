@@ -96,6 +96,19 @@ def is_ticket_for(ticket: Ticket, right: Right, name: str) -> bool:
     return right == GET and name == composed(ticket.name)
 
 
+# (who, name, bytes) → what to call when the upload is over, with the name it got or ``None``. Raises
+# ``ErrorReply`` with the code ``quota`` if it would be too much.
+Reserve = Callable[[Principal, str, int], Callable[[str | None], None]]
+
+
+def no_quotas(principal: Principal, name: str, size: int) -> Callable[[str | None], None]:
+    return _nothing_reserved
+
+
+def _nothing_reserved(stored: str | None) -> None:
+    pass
+
+
 def everybody_is_known(principal: Principal) -> bool:
     return True
 
@@ -107,3 +120,4 @@ class Access(NamedTuple):
     may: May = may_everything
     may_somewhere: May = may_everything  # in any folder, where the name is the beginning of its name
     is_known: IsKnown = everybody_is_known
+    reserve: Reserve = no_quotas

@@ -20,7 +20,7 @@ from fileserver import workers
 from fileserver.context import ServerContext
 from fileserver.events import ClientConnected, ClientDisconnected, ClientRefused, Observer, ignore
 from fileserver.limits import Limits, Options
-from fileserver.net.address import address_text, is_own_client
+from fileserver.net.address import address_text, is_own_client, neighbourhood
 from fileserver.net.connection import Connection
 from fileserver.net.listener import listen
 from fileserver.net.refusals import Refusals
@@ -60,7 +60,7 @@ class FileServer:
     ) -> None:
         self.limits = limits or Limits()
         self.registry = Registry(observer, self.limits.max_clients)
-        self._uploads = storage.uploads(self.limits.keep_partial)
+        self._uploads = storage.uploads(self.limits.keep_partial, min_free=self.limits.min_free)
         options = options or Options()
         self._workers = workers.MODELS[options.worker](self.accept)
         # A folder has a fast way to open its files; any other store is its own opener.
@@ -204,7 +204,7 @@ class FileServer:
             most = limits.max_clients_per_address
             if not most or is_own_client(sock, host):
                 return None
-            mine = sum(client.host == host for client in self._clients)
+            mine = sum(client.place == neighbourhood(host) for client in self._clients)
         return f"Your address has its {most} connections; try again later." if mine >= most else None
 
     def _refuse(self, sock: socket.socket, peer: str, reason: str) -> None:
@@ -275,7 +275,7 @@ class Client:
 
     def __init__(self, server: FileServer, connection: Connection, thread: str, host: str) -> None:
         self.thread = thread
-        self.host = host
+        self.place = neighbourhood(host)
         self._server = server
         self.session = Session(connection, server._context, thread, host)
 

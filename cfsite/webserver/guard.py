@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 
 from cfsite.webserver.heads import MAX_HEAD, MAX_LINE, MAX_LINES, BadHead, Head
+from fileserver.net.address import neighbourhood
 
 LATE_HEADS = "connections whose request did not come to its end in time"
 LATE_BODIES = "connections whose request had a body that came too slowly"
@@ -61,7 +62,7 @@ class GuardedChannel(HTTPChannel):
         self.head = Head()
         super().connectionMade()
         host = str(getattr(self.transport.getPeer(), "host", ""))
-        host = "127.0.0.1" if self.server.is_shared(host) else host
+        host = "127.0.0.1" if self.server.is_shared(host) else neighbourhood(host)
         self.server.tally.add(DISPLACED, self.server.limiter.add(self.transport, host))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

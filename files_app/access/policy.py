@@ -10,6 +10,7 @@ from django.http import HttpRequest
 
 from files_app.access.loopback import is_this_machine
 from files_app.access.principals import authenticate, is_known, principal_of
+from files_app.access.quotas import Ledger
 from files_app.access.rules import Subject
 from files_app.access.snapshot import SERVER_RIGHTS, Person, snapshots
 from fileserver.names import composed
@@ -137,7 +138,8 @@ def _who(principal: Principal) -> tuple[Subject, Person | None]:
 def access_of(host: str, identity: Callable[[str], str]) -> Access:
     """The seam of a file server that listens on ``host``. ``identity``: see ``Storage``."""
     authenticate_here = partial(authenticate, is_private=is_this_machine(host))
-    return Access(authenticate_here, partial(_may_here, identity), may_somewhere, is_known)
+    may_here = partial(_may_here, identity)
+    return Access(authenticate_here, may_here, may_somewhere, is_known, Ledger().reserve)
 
 
 def _may_here(identity: Callable[[str], str], principal: Principal, right: Right, name: str) -> bool:

@@ -23,7 +23,7 @@ from django.utils import timezone
 from files_app.access.links import LinkFacts
 from files_app.access.rules import Rule, Rules, Subject
 from files_app.access.tokens import TokenFacts, live_tokens
-from files_app.models import AccessChange, AccessRule, Link, Token
+from files_app.models import AccessChange, AccessRule, Link, Quota, Token
 from files_app.models.changes import note_change
 from files_app.models.rules import RIGHTS
 from fileserver.rights import CONTROL, MANAGE, WATCH, Right
@@ -45,6 +45,15 @@ class Person(NamedTuple):
     server_rights: frozenset[Right]
 
 
+class QuotaFacts(NamedTuple):
+    """One of ``user``, ``group`` (their keys, as text) and ``folder``; the others are empty."""
+
+    max_bytes: int
+    user: str
+    group: str
+    folder: str
+
+
 class Snapshot(NamedTuple):
     stamp: int = -1  # of the newest change that it has; before the first one is read
     rules: Rules = Rules([])
@@ -52,15 +61,22 @@ class Snapshot(NamedTuple):
     links: dict[int, LinkFacts] = {}
     tokens: dict[str, TokenFacts] = {}  # by their look-up characters
     tokens_by_key: dict[int, TokenFacts] = {}
+    quotas: tuple[QuotaFacts, ...] = ()
 
 
 def load() -> Snapshot:
     """All that rights depend on, of one moment."""
     with transaction.atomic():
         tokens = live_tokens()
-        by_key = {facts.key: facts for facts in tokens.values()}
-        people, rules = _people(), Rules(_rules())
-        return Snapshot(AccessChange.newest(), rules, people, dict(_links()), tokens, by_key)
+        return Snapshot(
+            AccessChange.newest(),
+            Rules(_rules()),
+            _people(),
+            dict(_links()),
+            tokens,
+            {facts.key: facts for facts in tokens.values()},
+            tuple(_quotas()),
+        )
 
 
 def _rules() -> Iterable[Rule]:
@@ -95,6 +111,11 @@ def _links() -> Iterable[tuple[int, LinkFacts]]:
     for pk, kind, maker, target, identity, expires_at in live.values_list(*fields).iterator():
         ends = expires_at.timestamp() + grace if expires_at else float("inf")
         yield pk, LinkFacts(kind, maker, target, identity, ends)
+
+
+def _quotas() -> Iterable[QuotaFacts]:
+    for user, group, folder, max_mib in Quota.objects.values_list("user", "group", "folder", "max_mib"):
+        yield QuotaFacts(max_mib << 20, str(user or ""), str(group or ""), folder)
 
 
 def _gathered(pairs: Iterable[tuple[int, Any]]) -> defaultdict[int, set[Any]]:
@@ -151,7 +172,7 @@ snapshots = Snapshots()
 def watch_models() -> None:
     """Have each change of what a snapshot is made of noted."""
     user = get_user_model()
-    for model in (AccessRule, Group, Link, Token, user):
+    for model in (AccessRule, Group, Link, Quota, Token, user):
         for signal in (post_save, post_delete):
             signal.connect(note_change, sender=model, dispatch_uid=f"access of {model.__name__}")
     for through in (user.groups.through, user.user_permissions.through, Group.permissions.through):

@@ -24,7 +24,7 @@ from django.db.models import F
 from files_app.access.audit import Action, record
 from files_app.access.pools import Level, Pool, pause_after
 from files_app.models.throttle import Throttle
-from fileserver.net.address import read_address
+from fileserver.net.address import neighbourhood
 
 DAY = 86_400.0
 KNOWN_SECONDS = 30 * DAY  # that a success is remembered
@@ -84,7 +84,7 @@ class Try:
     def succeeded(self, now: float | None = None) -> None:
         """Give back what this visitor has used up, and remember that they know the password."""
         now = time.time() if now is None else now
-        target, place = self._who.target_key, _place(self._who.address)
+        target, place = self._who.target_key, neighbourhood(self._who.address)
         visitor = _key("visitor", target, self._who.visitor)
         with transaction.atomic():
             fails = Throttle.objects.filter(key=visitor).values_list("fails", flat=True).first() or 1
@@ -122,7 +122,7 @@ def _claim(who: Who, now: float) -> Try:
 
 def _choices(who: Who, is_newcomer: bool, now: float) -> list[list[tuple[str, Pool]]]:
     """Sets of pools: a try is taken from each pool of the first set that has one in all of them."""
-    pools, place = POOLS[who.kind], _place(who.address)
+    pools, place = POOLS[who.kind], neighbourhood(who.address)
     group = "newcomers" if is_newcomer else "repeaters"
     shared = [
         (_key(group, who.target_key, place), pools.newcomers if is_newcomer else pools.repeaters),
@@ -164,13 +164,13 @@ def _locked(key: str, now: float, tries: float = 0.0) -> Throttle:
 
 
 def _is_known(who: Who, now: float) -> bool:
-    keys = [_key("success", who.target_key, whom) for whom in (_place(who.address), who.visitor)]
+    keys = [_key("success", who.target_key, whom) for whom in (neighbourhood(who.address), who.visitor)]
     return Throttle.objects.filter(key__in=keys, at__gt=now - KNOWN_SECONDS).exists()
 
 
 def _tell_once(who: Who, now: float) -> None:
     """A row of the audit for an hour of refusals: one for each would be a flood of its own."""
-    key = _key("told", who.target_key, _place(who.address))
+    key = _key("told", who.target_key, neighbourhood(who.address))
     if Throttle.objects.filter(key=key, until__gt=now).exists():
         return
     with transaction.atomic():
@@ -193,14 +193,6 @@ def _key(kind: str, *parts: str) -> str:
     """Of a row: the kind in clear, and a hash of who it is about."""
     digest = hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()
     return f"{kind} {digest}"[:64]
-
-
-def _place(address: str) -> str:
-    """An address of IPv6 stands for all that one customer has, its first 64 bits."""
-    found = read_address(address)
-    if found is None or found.version == 4:
-        return address if found is None else str(found)
-    return str(int(found) >> 64)
 
 
 def _in_words(seconds: int) -> str:

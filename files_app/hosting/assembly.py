@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.http.request import validate_host
 
+from files_app.access.loopback import is_this_machine
 from files_app.access.policy import access_of
 from files_app.access.public import page_url
 from files_app.database import as_command_errors
@@ -80,8 +81,9 @@ def running(plan: Plan, on_hurry: Callable[[Callable[[], None]], None]) -> Itera
             access=access_of(plan.host, storage.identity),
             limits=Limits(
                 max_clients=plan.max_clients,
-                max_clients_per_address=settings.MAX_CLIENTS_PER_ADDRESS,
+                max_clients_per_address=settings.MAX_CLIENTS_PER_ADDRESS or _usual_limit(plan),
                 max_upload_size=settings.MAX_UPLOAD_SIZE,
+                min_free=settings.MIN_FREE << 20,
                 keep_partial=settings.PARTIAL_UPLOAD_HOURS * 3600,
             ),
             options=Options(
@@ -102,6 +104,11 @@ def running(plan: Plan, on_hurry: Callable[[Callable[[], None]], None]) -> Itera
         stack.enter_context(following_rights(server))
         stack.enter_context(listening(server))
         yield server
+
+
+def _usual_limit(plan: Plan) -> int:
+    """Connections of one address: on the network a third of all. A class may be behind one."""
+    return 0 if is_this_machine(plan.host) else max(1, plan.max_clients // 3)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from files_app.models.audit import AuditEvent
 from files_app.models.changes import AccessChange
 from files_app.models.files import File
 from files_app.models.links import Link, LinkDownload, LinkUpload
+from files_app.models.quotas import Quota
 from files_app.models.rules import AccessRule
 from files_app.models.runs import ServerRun
 from files_app.models.throttle import Throttle
@@ -18,6 +19,7 @@ __all__ = [
     "Link",
     "LinkDownload",
     "LinkUpload",
+    "Quota",
     "ServerRun",
     "Throttle",
     "Token",

@@ -35,7 +35,8 @@ SENTENCES = {
     "auth-required": OVER,
     "exists": "There is a file of this name already.",
     "changed": "The file has changed meanwhile; begin again.",
-    "no-space": "The disk is full.",
+    "no-space": "There is no room for it.",
+    "quota": "There is no room for it.",
     "too-large": "The file is too large.",
 }
 GONE_CODES = frozenset({"denied", "auth-required"})

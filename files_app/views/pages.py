@@ -24,6 +24,7 @@ from files_app.access.policy import (
 )
 from files_app.access.principals import address_of, principal_of
 from files_app.access.public import is_on_network, page_url, server_address
+from files_app.access.quotas import own_quotas
 from files_app.models.files import url_of
 from files_app.views import conditions
 from files_app.views import files as downloads
@@ -61,6 +62,7 @@ def index(request: HttpRequest) -> HttpResponse:
         "may_list": may_somewhere(principal_of(request), LIST, ""),
         "is_here": comes_from_here(request, address_of(request)),
         "may_add": may_somewhere(principal_of(request), ADD, ""),
+        "quotas": own_quotas(principal_of(request)),
     }
     if base_of(request) is None:
         return render(request, "index.html", context)

@@ -133,7 +133,7 @@ TITLES = {
     413: "Too large",
     415: "Not in this form",
     503: "The file server is not available",
-    507: "The disk is full",
+    507: "There is no room for it",
 }
 
 

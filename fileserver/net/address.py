@@ -38,6 +38,14 @@ def read_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | N
     return getattr(address, "ipv4_mapped", None) or address
 
 
+def neighbourhood(host: str) -> str:
+    """What counts as one address: of IPv6 the first 64 bits, which one customer has all of."""
+    address = read_address(host)
+    if address is None:
+        return host
+    return str(address) if address.version == 4 else f"{int(address) >> 64:x}"
+
+
 def is_loopback(host: str) -> bool:
     """Whether ``host`` is an address of this machine that no other machine reaches. Names are none."""
     address = read_address(host)

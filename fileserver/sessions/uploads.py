@@ -23,14 +23,25 @@ class UploadVerbs:
 
     def put(self, request: Put) -> None:
         request = request._replace(name=composed(request.name))  # macOS hands out decomposed ones
+        # All of it, in each part: what has come so far is counted nowhere else.
+        over = self._context.access.reserve(self._peer.speaker(request), request.name, request.size)
+        stored = None
+        try:
+            stored = self._put(request)
+        finally:
+            over(stored)
+
+    def _put(self, request: Put) -> str | None:
+        """The name that the file got, if it is one now."""
         upload = self._open_upload(request)
+        stored = None
         if isinstance(upload, UploadStatus):
             # It ended well, and the line broke before the client heard it: it may hear it again.
             self._peer.reply(id=0, upload=upload.id, offset=upload.size)
             last = replies.end(id=0, name=upload.published, size=upload.size, sha256=upload.sha256)
         else:
             try:
-                last = self._receive(upload, request)
+                last, stored = self._receive(upload, request)
             finally:
                 upload.close()  # before END is out: the next part may come at once
         self._peer.connection.send(last)
@@ -38,6 +49,7 @@ class UploadVerbs:
             # What is kept for those who did not hear END has no use once they have.
             self._peer.connection.wait_acknowledged(StallGuard(self._context.limits.stall))
             self._context.uploads.forget(upload.id)
+        return stored
 
     def _open_upload(self, request: Put) -> Writer | UploadStatus:
         """A new upload, one to resume, or the state of one that has ended."""
@@ -60,8 +72,8 @@ class UploadVerbs:
             raise ErrorReply("bad-request", message)
         return uploads.resume(upload_id, request.offset, self._peer.check_stopping, wake)
 
-    def _receive(self, upload: Writer, request: Put) -> bytes:
-        """Take the bytes of one ``PUT``; the last line of the reply."""
+    def _receive(self, upload: Writer, request: Put) -> tuple[bytes, str | None]:
+        """Take the bytes of one ``PUT``; the last line of the reply, and the name if it is a file now."""
         rest = request.size - upload.offset
         length = rest if request.length is None else min(rest, request.length)
         transfer = self._transfer_of(upload, request)
@@ -76,7 +88,8 @@ class UploadVerbs:
             self._break_off(upload, transfer, error, is_part=request.length is not None)
             raise
         self._peer.end_transfer()
-        return replies.end(id=transfer.id, upload=upload.id, offset=upload.offset, expires=upload.expires)
+        facts = {"upload": upload.id, "offset": upload.offset, "expires": upload.expires}
+        return replies.end(id=transfer.id, **facts), None
 
     def _transfer_of(self, upload: Writer, request: Put) -> Transfer:
         """One transfer for all parts of an upload, as long as they come in time."""
@@ -87,7 +100,7 @@ class UploadVerbs:
         waiting = self._context.registry.resume(upload.id, peer.thread, peer.connection.wake, owner)
         return waiting or peer.start_upload(request, upload.id, upload.offset, owner)
 
-    def _publish(self, upload: Writer, request: Put, transfer: Transfer) -> bytes:
+    def _publish(self, upload: Writer, request: Put, transfer: Transfer) -> tuple[bytes, str]:
         if {request.sha256, upload.description.sha256} - {None, upload.sha256}:
             message = f"{shown(upload.name)} arrived with another hash; nothing was kept."
             raise ErrorReply("checksum", message)
@@ -101,13 +114,8 @@ class UploadVerbs:
         )
         self._context.registry.files_changed()
         self._peer.end(transfer)
-        return replies.end(
-            id=transfer.id,
-            name=entry.name,
-            size=entry.size,
-            sha256=upload.sha256,
-            replaced=upload.replaced,
-        )
+        facts = {"name": entry.name, "size": entry.size, "sha256": upload.sha256}
+        return replies.end(id=transfer.id, **facts, replaced=upload.replaced), entry.name
 
     def _break_off(self, upload: Writer, transfer: Transfer, error: BaseException, is_part: bool) -> None:
         """What came is kept for a next try, unless it is wrong, unwanted or does not fit."""

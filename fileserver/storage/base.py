@@ -217,6 +217,9 @@ class Store(Protocol):
         """Remove a file; the name that it had. With ``etag``, only in that state: else ``changed``."""
         ...
 
-    def uploads(self, keep_seconds: float = ..., clock: Callable[[], float] = ...) -> Uploads:
-        """Those to come; ``keep_seconds`` after its last byte one may be removed."""
+    def uploads(
+        self, keep_seconds: float = ..., clock: Callable[[], float] = ..., min_free: int = ...
+    ) -> Uploads:
+        """Those to come; ``keep_seconds`` after its last byte one may be removed. ``min_free`` bytes of what
+        the store could take are left to others."""
         ...

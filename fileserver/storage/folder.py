@@ -178,7 +178,10 @@ class Storage:
                 return
 
     def uploads(
-        self, keep_seconds: float = KEEP_SECONDS, clock: Callable[[], float] = time.monotonic
+        self,
+        keep_seconds: float = KEEP_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+        min_free: int = 0,
     ) -> UploadStore:
         """The uploads of this folder. Only one of these at a time knows who writes to which."""
-        return UploadStore(self.paths, self.remember_hash, keep_seconds, clock)
+        return UploadStore(self.paths, self.remember_hash, keep_seconds, clock, min_free)

@@ -42,6 +42,10 @@ class Paths:
         """Bytes."""
         return shutil.disk_usage(self.root.path).free
 
+    def size_of_disk(self) -> int:
+        """Bytes."""
+        return shutil.disk_usage(self.root.path).total
+
     @contextlib.contextmanager
     def at(self, name: str, make: bool = False) -> Iterator[Place]:
         """The place of a safe name; ``OSError`` inside becomes the ``ErrorReply`` that it means."""

@@ -30,11 +30,13 @@ from fileserver.storage.partial_files import DESCRIPTION
 from fileserver.storage.paths import Paths
 from fileserver.storage.place import Place
 from fileserver.storage.publishing import Publisher
+from fileserver.storage.room import Room
 from fileserver.storage.writer import UploadWriter
 from fileserver.wire.replies import ErrorReply
 
 KEEP_SECONDS = 24 * 3600.0  # that an upload is kept after its last byte
 _HASHES_KEPT = 1000
+FLOOR_SHARE = 20  # of a disk, at most the twentieth part is kept free
 
 
 class UploadStore:
@@ -46,6 +48,7 @@ class UploadStore:
         remember_hash: Callable[[str, str, str], None],
         keep_seconds: float = KEEP_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        min_free: int = 0,
     ) -> None:
         self._paths = paths
         self._hidden = HiddenFolder(paths)
@@ -54,6 +57,8 @@ class UploadStore:
         self.keep_seconds = keep_seconds
         self._ages = Ages(keep_seconds, clock)
         self._claims = Claims()
+        # A small disk has not so much to spare.
+        self._room = Room(paths.free_space, lambda: min(min_free, paths.size_of_disk() // FLOOR_SHARE))
         self._lock = threading.Lock()  # of the hashes
         # Of uploads between two parts: bytes hashed, and the hash so far. Without it all would be read again.
         self._hashes: OrderedDict[str, tuple[int, Any]] = OrderedDict()
@@ -68,10 +73,10 @@ class UploadStore:
             raise ErrorReply("bad-name", str(error)) from None
         self._paths.require()
         require_free(self._paths, request.name, request.exists, request.etag)
-        self._require_room(request.name, request.size)
         upload_id = secrets.token_hex(16)
         description = Description(**asdict(request))
         with self._claimed(upload_id, wake) as claim, self._hidden.made(request.name) as folder:
+            self._room.reserve(upload_id, request.name, request.size)
             fd = partial_files.create(folder, upload_id)
             try:
                 descriptions.write(folder, upload_id, description)
@@ -100,7 +105,7 @@ class UploadStore:
                 message = f"The server has {state.offset} bytes of this upload, not {offset}."
                 raise ErrorReply("offset", message, offset=state.offset)
             if not state.published:
-                self._require_room(state.name, state.size - offset)
+                self._room.reserve(upload_id, state.name, state.size - offset)
                 fd = partial_files.open_file(folder, upload_id, partial_files.APPEND)
                 try:
                     digest = self._hash_so_far(fd, offset, check, claim)
@@ -171,6 +176,10 @@ class UploadStore:
             raise ErrorReply("not-found", f"The upload of {shown(description.name)} was given up.")
         return self._publisher.publish(upload_id, description, exists, etag)
 
+    def wrote(self, upload_id: str, name: str, count: int) -> None:
+        """So many more bytes of it are on the disk. Raises ``no-space`` if it is nearly full."""
+        self._room.took(upload_id, name, count)
+
     def discard(self, upload_id: str) -> None:
         with contextlib.suppress(ErrorReply), self._hidden.open() as folder:
             partial_files.remove_upload(folder, upload_id)
@@ -186,11 +195,6 @@ class UploadStore:
         self._release(upload_id)
 
     # --- beneath
-
-    def _require_room(self, name: str, size: int) -> None:
-        free = self._paths.free_space()
-        if size > free:
-            raise ErrorReply("no-space", f"{shown(name)} needs {size} bytes, but only {free} are free.")
 
     @contextlib.contextmanager
     def _claimed(
@@ -208,6 +212,7 @@ class UploadStore:
             raise
 
     def _release(self, upload_id: str) -> None:
+        self._room.release(upload_id)
         if self._claims.release(upload_id):
             return
         self.discard(upload_id)  # it was given up while it was written

@@ -34,6 +34,9 @@ class Owner(Protocol):
         """To be called with name, etag and hash of the file, once there is one."""
         ...
 
+    def wrote(self, upload_id: str, name: str, count: int) -> None:
+        """So many more bytes of it are on the disk. Raises ``no-space`` if that is nearly full."""
+
     def discard(self, upload_id: str) -> None:
         """Remove all files of the upload."""
 
@@ -77,6 +80,7 @@ class UploadWriter:
         """Append all of ``data``. Raises ``ErrorReply`` when the disk is full or broken."""
         self._hash.update(data)
         self._hashed += len(data)
+        self._owner.wrote(self.id, self.name, len(data))
         try:
             while data:
                 count = os.write(self._fd, data)

@@ -48,6 +48,7 @@ STATUS_OF_CODE = {
     "timeout": 503,
     "unavailable": 503,
     "no-space": 507,
+    "quota": 507,
 }
 _COMMON = {
     "Content-Security-Policy": "sandbox; default-src 'none'",

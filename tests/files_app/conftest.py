@@ -24,7 +24,7 @@ from files_app.history.spill import spill_path
 from files_app.hosting.assembly import listening, recording
 from files_app.hosting.certificates import context_for_own_server, context_to_serve
 from files_app.hosting.rights import following_rights
-from files_app.models import AccessRule, AuditEvent, File, ServerRun, Throttle, Transfer
+from files_app.models import AccessRule, AuditEvent, File, Quota, ServerRun, Throttle, Transfer
 from files_app.models.rules import RIGHTS
 from fileserver.client.blocking import Client
 from fileserver.events import TransferStarted
@@ -63,7 +63,7 @@ def _require_temporary_database(tmp_path_factory: pytest.TempPathFactory) -> Non
         pytest.exit(f"The tests would use the database {name}, which is not theirs.", returncode=3)
 
 
-EMPTIED = (Transfer, ServerRun, File, LogEntry, Session, AccessRule, User, Group, AuditEvent, Throttle)
+EMPTIED = (Transfer, ServerRun, File, LogEntry, Session, AccessRule, User, Group, AuditEvent, Throttle, Quota)
 
 
 @pytest.fixture

@@ -121,7 +121,10 @@ class MemoryStore:
         return name
 
     def uploads(
-        self, keep_seconds: float = 86400.0, clock: Callable[[], float] = time.monotonic
+        self,
+        keep_seconds: float = 86400.0,
+        clock: Callable[[], float] = time.monotonic,
+        min_free: int = 0,
     ) -> "MemoryUploads":
         return MemoryUploads(self, keep_seconds, clock)
 
