@@ -19,7 +19,7 @@ from files_app.models import File
 from files_app.sizes import size_text
 from fileserver.names import composed
 from fileserver.rights import Principal
-from fileserver.wire.replies import ErrorReply
+from fileserver.wire.replies import over_quota
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class Ledger:
             connections.close_all()  # a client's thread keeps none
         total = there + sum(one.size for one in pending)
         if total + mine.size > limit.max_bytes:
-            raise ErrorReply("quota", f"{limit}, and {size_text(total)} are there.")
+            raise over_quota(f"{limit}, and {size_text(total)} are there.")
 
     def _over(self, key: int, stored: str | None) -> None:
         with self._lock:

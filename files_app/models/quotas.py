@@ -12,7 +12,7 @@ from fileserver.names import BadName, check_safe, composed
 
 
 class Quota(models.Model):
-    """``max_mib`` for all files that somebody has uploaded, as far as they are there; or that a folder has."""
+    """``max_mib`` for all files that somebody has uploaded, as far as they are there, or a folder has."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.CASCADE)
     group = models.ForeignKey(

@@ -23,6 +23,11 @@ class ErrorReply(Exception):
         return encode_line("ERR", {"code": self.code, "message": self.message, **self.extra})
 
 
+def over_quota(message: str) -> ErrorReply:
+    """For whoever decides about quotas (``Access.reserve``), which the server itself knows nothing of."""
+    return ErrorReply("quota", message)
+
+
 # --- writing
 
 _quoted = json.encoder.encode_basestring  # what ``encode_json`` does with a text
