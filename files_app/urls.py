@@ -3,7 +3,7 @@
 from django.urls import path, re_path
 
 from files_app.access.links import TOKEN
-from files_app.views import accounts, api, drops, form, links, shares, token_pages
+from files_app.views import accounts, api, check_access, drops, form, links, shares, token_pages
 from files_app.views import pages as views
 from files_app.views import tus as uploads
 
@@ -28,6 +28,7 @@ urlpatterns = [
     path("account/tokens/", token_pages.account_tokens, name="tokens"),
     path("account/tokens/<int:pk>/revoke/", token_pages.revoke_token, name="revoke-token"),
     path("transfers/<int:transfer_id>/cancel/", views.cancel, name="cancel"),
+    path("access/", check_access.check_access, name="check-access"),
     path("links/", links.links, name="links"),
     path("links/new/", links.new_link, name="new-link"),
     path("links/<int:pk>/", links.link_page, name="link"),

@@ -60,6 +60,21 @@ class Rules:
                 return Verdict(frozenset().union(*(rule.rights for rule in because)), because)
         return _NOTHING
 
+    def considered(self, subject: Subject, name: str) -> list[tuple[Rule, str]]:
+        """All rules about the subject on the way to that name, the deepest first, each with the reason why it
+        does not decide; empty for those that do."""
+        parts = parts_of(name.rpartition("/")[0])
+        found: list[tuple[Rule, str]] = []
+        for depth in range(len(parts), -1, -1):
+            there = self._by_folder.get(parts[:depth], {})
+            deciding = _about(subject, there)
+            for rule in (rule for rule in there.values() if _concerns(rule, subject)):
+                reason = "" if rule in deciding else "one that is more about them goes before it"
+                if found and found[0][0].folder != rule.folder:
+                    reason = "a deeper one decides"
+                found.append((rule, reason))
+        return found
+
     def may_somewhere(self, subject: Subject, right: Right, prefix: str) -> bool:
         """Whether ``subject`` has the right in some folder that may hold names with that beginning."""
         if right in self.verdict(subject, prefix).rights:
@@ -76,6 +91,15 @@ def parts_of(name: str) -> tuple[str, ...]:
     """The parts of a name as rules compare them."""
     key = key_of(name)
     return tuple(key.split("/")) if key else ()
+
+
+def _concerns(rule: Rule, subject: Subject) -> bool:
+    return {
+        "guest": True,
+        "account": subject.user is not None,
+        "group": rule.who in subject.groups,
+        "user": rule.who == subject.user,
+    }[rule.whom]
 
 
 def _about(subject: Subject, found: dict[tuple[Whom, str], Rule]) -> tuple[Rule, ...]:

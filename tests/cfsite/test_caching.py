@@ -72,6 +72,7 @@ NOT_KEPT = [
     ("GET", "/address/", 404, {}),
     ("GET", "/account/tokens/", 401, {}),
     ("POST", "/account/tokens/7/revoke/", 403, {"headers": OWN_PAGE}),
+    ("GET", "/access/", 200, {}),
     ("GET", "/links/", 401, {}),
     ("GET", "/links/new/", 401, {}),
     ("GET", "/links/7/", 401, {}),

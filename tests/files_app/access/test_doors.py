@@ -83,6 +83,7 @@ DOORS = [
     Door("api/files", "GET", ["list"], "/api/files"),
     Door("api/history", "GET", [], "/api/history", is_for_accounts=True),
     Door("api/status", "GET", ["watch"], "/api/status"),
+    Door("access/", "GET", ["manage"], "/access/"),
     Door("links/", "GET", [], "/links/", is_for_accounts=True),
     Door("links/new/", "GET", [], "/links/new/", is_for_accounts=True),
     Door("links/new/", "POST", [], "/links/new/", is_for_accounts=True),
