@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import re
 import shutil
 import socket
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.servers import numbered_bytes, wait_until
-from tests.stack import PROJECT, Stack, free_port
+from tests.stack import PROJECT, Stack
 
 DEPLOY = PROJECT / "docs" / "deploy.md"
 DATA = numbered_bytes(5_000_000)
@@ -97,6 +98,15 @@ PROXIES = {
 }
 
 
+def _quiet_port() -> int:
+    """None of those that the system gives out by itself: another test may have one before the proxy starts."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 def _require(program: str) -> None:
     if shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None:
         if os.environ.get("REQUIRE_BROWSER"):
@@ -110,7 +120,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     _require(proxy.program)
     stack = Stack(tmp_path_factory.mktemp("stack"))
     prefix = "/share" if "sub-path" in request.param else ""
-    site = Site(stack, free_port(), tmp_path_factory.mktemp("proxy"), prefix)
+    site = Site(stack, _quiet_port(), tmp_path_factory.mktemp("proxy"), prefix)
     cert, key = site.home / "cert.pem", site.home / "key.pem"
     words = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=files.example.org -addext"
     names = ["subjectAltName=DNS:files.example.org", "-keyout", str(key), "-out", str(cert)]
@@ -147,7 +157,8 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         )
         running.callback(process.wait, 20)
         running.callback(process.terminate)
-        wait_until(lambda: _answers(site), 20)
+        wait_until(lambda: _answers(site) or process.poll() is not None, 20)
+        assert process.poll() is None, (site.home / "log").read_text()
         yield site
 
 

@@ -19,7 +19,7 @@ def page_url(path: str = "/") -> str:
 def page_urls(path: str = "/") -> list[str]:
     """All addresses of a page, the best first; there is always one."""
     if public := settings.PUBLIC_URL:
-        return [f"{public}/{path.removeprefix(get_script_prefix()).lstrip('/')}"]
+        return [f"{public.rstrip('/')}/{path.removeprefix(get_script_prefix()).lstrip('/')}"]
     scheme = "https" if settings.TLS_CERT else "http"
     hosts = addresses_of(settings.WEB_HOST) or [where_reached(settings.WEB_HOST)]
     return [f"{scheme}://{address_text(host, settings.WEB_PORT)}{path}" for host in hosts]
