@@ -99,7 +99,7 @@ PROXIES = {
 
 
 def _quiet_port() -> int:
-    """None of those that the system gives out by itself: another test may have one before the proxy starts."""
+    """None of those that the system gives out by itself: another test may have one by then."""
     while True:
         port = random.randrange(20_000, 32_000)
         with contextlib.suppress(OSError), socket.socket() as probe:
