@@ -75,15 +75,16 @@ class UploadStore:
         require_free(self._paths, request.name, request.exists, request.etag)
         upload_id = secrets.token_hex(16)
         description = Description(**asdict(request))
-        with self._claimed(upload_id, wake) as claim, self._hidden.made(request.name) as folder:
+        with self._claimed(upload_id, wake) as claim:
             self._room.reserve(upload_id, request.name, request.size)
-            fd = partial_files.create(folder, upload_id)
-            try:
-                descriptions.write(folder, upload_id, description)
-            except BaseException:
-                os.close(fd)
-                partial_files.remove_upload(folder, upload_id)
-                raise
+            with self._hidden.made(request.name) as folder:
+                fd = partial_files.create(folder, upload_id)
+                try:
+                    descriptions.write(folder, upload_id, description)
+                except BaseException:
+                    os.close(fd)
+                    partial_files.remove_upload(folder, upload_id)
+                    raise
         return UploadWriter(self, claim, fd, description, 0, hashlib.sha256())
 
     def resume(

@@ -75,7 +75,7 @@ def test_a_file_of_a_form_that_django_cannot_write_is_removed(
         answer = post(FORM, "text/html")
     assert answer.status == 507
     assert SENTENCE.decode() in answer.text
-    assert "<h1>The disk is full</h1>" in answer.text
+    assert "<h1>There is no room for it</h1>" in answer.text
     assert list(tmp_path.iterdir()) == []
 
 
